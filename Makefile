@@ -1,7 +1,7 @@
 # All targets except `venv` need the `.venv` that `make venv` creates.
 BIN := .venv/bin
 
-.PHONY: venv test lint format types imports bench-engine locale man pages picture docs lock check
+.PHONY: venv test lint format types imports bench-engine locale man pages picture recording docs lock check
 
 venv:
 	python3 -m venv .venv
@@ -37,6 +37,9 @@ pages:
 
 picture:
 	$(BIN)/python -m devtools.picture
+
+recording:
+	$(BIN)/python -m devtools.recording
 
 docs: pages
 	$(BIN)/pip install -q -e '.[docs]'

@@ -175,23 +175,41 @@ def _themes() -> str:
 
 
 def _models() -> str:
+    return _models_of(catalogue.load().of(catalogue.QWEN2))
+
+
+def _relatives() -> str:
+    """Return a table for each family but Qwen2."""
+    known, parts = catalogue.load(), []
+    for family in known.relatives:
+        parts.append(f"`{family.name}` · **{family.title}** · {family.about_here()}")
+        parts.append(_models_of(known.of(family.name)))
+    return "\n\n".join(parts)
+
+
+def _models_of(models: Sequence[catalogue.CatalogueModel]) -> str:
     rows = []
-    for model in catalogue.load().models:
-        quant = model.quantisation("q4_k_m")
-        assert quant, model.size
+    for model in models:
         window = f"{model.context:,}" + (f" ({model.yarn_context:,})" if model.yarn_context else "")
-        rows.append([f"`{model.size}`", human_size(quant.size), window, model.advice_here(), model.licence])
+        rows.append([f"`{model.name}`", _download(model), window, model.advice_here(), model.licence])
     return _table(("name", "download of q4_k_m", "context, with YaRN", "good for", "licence"), rows)
+
+
+def _download(model: catalogue.CatalogueModel) -> str:
+    """Return the size of the usual quantisation; of the only one, with its label, where that is another."""
+    usual = model.quantisation("q4_k_m")
+    quant = usual or model.quantisations[0]
+    return human_size(quant.size) + ("" if usual else f" ({quant.label})")
 
 
 def _memory() -> str:
     windows, rows = (4096, 32_768, 65_536, 131_072), []
-    for model in catalogue.load().models:
+    for model in catalogue.load().of(catalogue.QWEN2):
         quant = model.quantisation("q4_k_m")
-        assert quant, model.size
+        assert quant, model.name
         most = max(model.context, model.yarn_context)
         needs = [_needed(catalogue.PublishedModel(model, quant), n_ctx) if n_ctx <= most else "–" for n_ctx in windows]
-        rows.append([f"`{model.size}:{quant.label}`", *needs])
+        rows.append([f"`{model.reference(quant)}`", *needs])
     return _table(("window", *(_word("{count:,} tokens").format(count=n_ctx) for n_ctx in windows)), rows)
 
 
@@ -223,6 +241,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "settings": _settings,
     "themes": _themes,
     "models": _models,
+    "relatives": _relatives,
     "memory": _memory,
     "without": _without,
 }

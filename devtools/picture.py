@@ -140,8 +140,8 @@ def _weight(character: str) -> int:
     return 3 if character > "\u3000" else 1
 
 
-def save_chats(program: Program, scene: Scene) -> str:
-    """Save all chats of a scene and return the id of the open one."""
+def save_others(program: Program, scene: Scene) -> None:
+    """Save the chats of a scene that are not open."""
     new_id, now = UUIDv7(), unix_ms()
     for title, tag, ago in reversed(scene.others):
         when, pinned = now - ago * _HOUR, title == scene.others[0][0]
@@ -151,6 +151,12 @@ def save_chats(program: Program, scene: Scene) -> str:
         program.store.add(
             Message(id=new_id(), session=session.id, parent=None, role=Role.USER, parts=text_parts(title), created=when)
         )
+
+
+def save_chats(program: Program, scene: Scene) -> str:
+    """Save all chats of a scene and return the id of the open one."""
+    save_others(program, scene)
+    new_id, now = UUIDv7(), unix_ms()
     shown = Session(id=new_id(), created=now, updated=now, title=scene.title, model=MODEL, draft=scene.draft)
     question = Message(
         id=new_id(), session=shown.id, parent=None, role=Role.USER, parts=text_parts(scene.question), created=now

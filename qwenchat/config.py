@@ -4,7 +4,6 @@ A variable such as `QWENCHAT_MODEL_CONTEXT` overrides `context` in the section `
 the file's comments and order. The settings reference and the settings screen show the descriptions given here.
 """
 
-import inspect
 import os
 import re
 import tomllib
@@ -22,7 +21,6 @@ from qwenchat.files import write_atomically
 from qwenchat.i18n import _, enumerated, sentences
 from qwenchat.paths import bundled_themes, expand_home, private_folder
 from qwenchat.text.safe import clean_line, encodable
-from qwenchat.typed_values import problem
 
 _MOST_PEERS = 16
 """The most peers that llama.cpp's RPC can use (GGML_RPC_MAX_SERVERS)."""
@@ -211,7 +209,7 @@ def section(key: str) -> str:
     """Return the description of a setting's section in English; empty where it has no section."""
     name = key.rpartition(".")[0]
     entry = next((entry for entry in msgspec.structs.fields(Settings) if entry.name == name), None)
-    return inspect.getdoc(entry.type) or "" if entry else ""
+    return (entry.type.__doc__ or "").strip() if entry else ""
 
 
 def _type(key: str) -> Any:
@@ -396,6 +394,8 @@ def _convert(document: Any, where: str) -> Settings:
         settings = msgspec.convert(document, Settings, strict=False)
         engines = {name: checked(name, engine) for name, engine in settings.engines.items()}
     except msgspec.ValidationError as error:
+        from qwenchat.typed_values import problem  # noqa: PLC0415 - most settings are valid
+
         reason = problem(document, Settings, strict=False) or clean_line(str(error))
         raise WrongUse(
             _("A setting {where} is invalid: {reason}.").format(where=where, reason=reason),

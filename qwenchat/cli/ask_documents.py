@@ -17,7 +17,6 @@ from qwenchat.i18n import _, enumerated, ngettext
 from qwenchat.paths import expand_home
 from qwenchat.runtime.forecast import Forecast
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.reading_order import place_of
 from qwenchat.text.safe import clean_line
 from qwenchat.text.token_estimate import estimated_tokens
 
@@ -168,6 +167,8 @@ def reading_words(event: Reading) -> str:
 
 def sources_words(answer: Message) -> str:
     """Return the sources of an answer, a line each: those that it refers to, or all where it refers to none."""
+    from qwenchat.sessions.reading_order import place_of  # noqa: PLC0415 - most answers cite nothing
+
     return "\n".join(f"[{each.number}] {place_of(each)}" for each in cited(answer))
 
 

@@ -7,7 +7,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwenchat.chat.calling import ToolUse
 from qwenchat.chat.context import MessageCounts, plan_context
@@ -28,9 +28,11 @@ from qwenchat.i18n import _
 from qwenchat.runtime.forecast import Forecast, forecasts
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_documents import SessionDocuments
-from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.sessions.store import Store
 from qwenchat.text.safe import clean_line
+
+if TYPE_CHECKING:
+    from qwenchat.runtime.session_tools import SessionTools
 
 
 class Asking:
@@ -44,11 +46,17 @@ class Asking:
         self._talk = ToolTalk(output)
         self._reading = ReadingTalk(output, draws=options["style"] is not None or not output.on_terminal)
         self._documents = SessionDocuments(program, lambda _session: options["no_save"])
-        self._tools = SessionTools(program, self._talk.ask, lambda _session: options["no_save"], self._documents)
+        self._tools = self._session_tools() if program.offers_tools(session) else None
+
+    def _session_tools(self) -> "SessionTools":
+        from qwenchat.runtime.session_tools import SessionTools  # noqa: PLC0415 - most questions have none
+
+        return SessionTools(self._program, self._talk.ask, lambda _session: self._options["no_save"], self._documents)
 
     async def close(self) -> None:
         """End what was started. May be called twice."""
-        await self._tools.close()
+        if self._tools:
+            await self._tools.close()
         await self._engine.close()
         self._documents.close()
 
@@ -57,10 +65,12 @@ class Asking:
     ) -> FinishReason | None:
         """Ask, show the answer, and return how it ended; `earlier` is the session as it was, None for a new one."""
         options, output = self._options, self._output
-        use = await self._tools.use(self._session, only=options["only"], granted=options["allow"])
-        for name, problem in self._tools.problems.items():
-            words = _("The tool server {name} can't be used: {reason}.")
-            output.say(words.format(name=clean_line(name), reason=problem))
+        use = None
+        if self._tools:
+            use = await self._tools.use(self._session, only=options["only"], granted=options["allow"])
+            for name, problem in self._tools.problems.items():
+                words = _("The tool server {name} can't be used: {reason}.")
+                output.say(words.format(name=clean_line(name), reason=problem))
         if need_counting(files) and not options["complete"]:
             files = settled(output, files, await self._forecasts(text, files, sampling, use))
         store = _store(self._program, self._session, earlier, persists=not options["no_save"])

@@ -39,7 +39,7 @@ from qwenchat.i18n import _
 from qwenchat.models import gguf
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.paths import private_folder
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.model_choice import default_model, no_model
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line

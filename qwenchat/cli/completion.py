@@ -70,11 +70,27 @@ def _or_file(complete: _Complete) -> _Complete:
 @_or_file
 @_offering
 def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
-    """Yield the models on this machine, those elsewhere, then the sizes of the catalogue, alone and quantised."""
+    """Yield the models on this machine, those elsewhere, then those of the catalogue, alone and quantised."""
     here = dict(_local(program))
     yield from here.items()
     yield from _remote(program)
     yield from ((word, note) for word, note in _published(program) if word not in here)
+
+
+@_or_file
+@_offering
+def models_and_families(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the models on this machine, the families of the catalogue, then its models."""
+    here = dict(_local(program))
+    yield from here.items()
+    yield from _families(program)
+    yield from ((word, note) for word, note in _published(program) if word not in here)
+
+
+@_offering
+def families(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the families of the catalogue."""
+    yield from _families(program)
 
 
 @_or_file
@@ -153,13 +169,18 @@ def models_to_show(program: Program, _context: click.Context) -> Iterator[tuple[
     yield from _remote(program)
 
 
+def _families(program: Program) -> Iterator[tuple[str, str]]:
+    for family in program.catalogue.families:
+        yield family.name, family.about_here()
+
+
 def _published(program: Program) -> Iterator[tuple[str, str]]:
-    """Yield the sizes, then the sizes with each quantisation."""
+    """Yield the names, then the names with each quantisation."""
     for model in program.catalogue.models:
-        yield model.size, model.title
+        yield model.name, model.title
     for model in program.catalogue.models:
         for quant in model.quantisations:
-            yield f"{model.size}:{quant.label}", model.title
+            yield model.reference(quant), model.title
 
 
 @_offering

@@ -10,6 +10,7 @@ from qwenchat.chat.message import Message
 from qwenchat.cli.output import Output, is_terminal
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
+from qwenchat.models.reference import remote_in
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 
@@ -28,8 +29,10 @@ def ask_to_send(
     `messages` reads the chat, if it has any; its documents are sent as its words are. A model that was `named` on the
     command line was agreed to. Raises click.Abort for a no, and WrongUse without a terminal to ask on.
     """
+    if named or not remote_in(model):
+        return
     remote = program.remote_engines
-    if named or not remote.may_ask(model) or not remote.host_to_confirm(model, ()):
+    if not remote.may_ask(model) or not remote.host_to_confirm(model, ()):
         return
     host, name = clean_line(remote.host_of(model)), clean_line(model, 1000)
     if not remote.host_to_confirm(model, messages()):

@@ -13,7 +13,7 @@ from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.paths import is_missing
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.text.safe import clean_line
 
 _OPTIONS = (

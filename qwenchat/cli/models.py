@@ -1,4 +1,4 @@
-"""`qwenchat models`: lists, recommends, verifies, removes and exports models. `cli.pull` downloads them."""
+"""`qwenchat models`: lists, verifies, removes and exports models. `models_fit` and `pull` have the rest."""
 
 import asyncio
 import shlex
@@ -12,143 +12,27 @@ import click
 import msgspec
 
 from qwenchat.cli import completion
+from qwenchat.cli.models_fit import fit
 from qwenchat.cli.output import Output, is_terminal
 from qwenchat.cli.pull import pull
 from qwenchat.engines.remote.api import ServedModel
-from qwenchat.errors import CannotLoad, ExitCode, WrongUse
-from qwenchat.i18n import _, labelled, sentences
+from qwenchat.errors import CannotLoad, ExitCode, NotFound, WrongUse
+from qwenchat.i18n import _, enumerated, labelled, sentences
 from qwenchat.models import gguf, verify
-from qwenchat.models.catalogue import CatalogueModel
+from qwenchat.models.catalogue import QWEN2, Catalogue, CatalogueModel, Quantisation
 from qwenchat.models.context_sizes import ContextSizes
 from qwenchat.models.export import export as export_model
 from qwenchat.models.export import name_to_pull, size_of
-from qwenchat.models.fit import NATIVE_CONTEXT, Resources
-from qwenchat.models.gguf import identity
 from qwenchat.models.library import LocalModel, as_rows, owner, tools_words
-from qwenchat.models.recommendation import (
-    Assessment,
-    advice,
-    assess_catalogue,
-    assess_file,
-    local_files,
-    reason,
-    recommended,
-    verdict_words,
-)
-from qwenchat.models.reference import CatalogueReference, RemoteReference, remote_in
+from qwenchat.models.reference import RemoteReference, remote_in
 from qwenchat.models.removal import plan_removal
 from qwenchat.paths import shortened
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.remote_engines import EngineListing
-from qwenchat.text.safe import human_size
+from qwenchat.text.safe import clean_line, human_size
 
 _ANSWER_S = 2.0
 """Seconds that a list waits for engines elsewhere."""
-
-
-@click.command()
-@click.argument("model", required=False, shell_complete=completion.models)
-@click.option("--ctx", type=click.IntRange(min=256), help="Largest context window, in tokens; default: up to 32768.")
-@click.option("--kv-type", type=click.Choice(["auto", "f16", "q8_0"]), help="KV cache type.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.pass_obj
-def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | None, as_json: bool) -> None:
-    """Show which models fit this machine, best first, or whether one model does."""
-    output, resources = Output.standard(), program.usable(measure=True)
-    kv_type = kv_type or program.settings.model.kv_type
-    rows = _rows(program, resources, model, ctx=ctx, kv_type=kv_type)
-    best = recommended(rows)
-    if as_json:
-        output.json(
-            {
-                "machine": asdict(resources),
-                "recommended": best.reference if best else None,
-                "reason": reason(best) if best else None,
-                "models": [_record(row) for row in rows],
-            }
-        )
-        return
-    headings = [_("model"), _("needs"), _("window"), _("KV"), _("fits"), _("tokens/s"), ""]
-    output.table(headings, [_shown(row) for row in rows])
-    output.say(
-        _("Free: {ram} of memory, {gpu} of GPU memory, {disk} of disk space. ~ = estimate.").format(
-            ram=human_size(resources.ram_available),
-            gpu=human_size(resources.gpu_available),
-            disk=human_size(resources.disk_free),
-        )
-    )
-    _say_peers(program, output)
-    if best:
-        output.say(_("Recommended: {model}. {reason}").format(model=shortened(best.reference), reason=advice(best)))
-        output.say(_("It is already installed.") if best.path else f"qwenchat models pull {best.reference}")
-    else:
-        output.say(
-            _("None of these can run on this computer. Free memory or disk space, or use a smaller window (--ctx).")
-        )
-
-
-def _say_peers(program: Program, output: Output) -> None:
-    """Say what each peer of the settings adds, or why it adds nothing."""
-    survey = program.machine.survey_peers(program.allowed_peers)
-    for device in survey.devices:
-        output.say(
-            _("Peer {peer}: {free} of memory, for models that this computer has no room for.").format(
-                peer=device.peer, free=human_size(device.memory_free)
-            )
-        )
-    for peer, fault in survey.faults.items():
-        output.say(_("Peer {peer}: {reason}.").format(peer=peer, reason=fault))
-    if survey.devices:
-        output.say(_("Peers add memory, not speed: each answer waits for the slowest of them and for the network."))
-
-
-def _rows(
-    program: Program, resources: Resources, model: str | None, *, ctx: int | None, kv_type: str
-) -> list[Assessment]:
-    """Return the whole catalogue, the models of one size, or the one model that is not in the catalogue."""
-    wanted = program.library.parse(model) if model else None
-    speeds = program.machine.measured.speeds()
-    if wanted is None or isinstance(wanted, CatalogueReference):
-        local = local_files(program.library.usable(), speeds)
-        rows = assess_catalogue(program.catalogue, resources, local, limit=ctx or NATIVE_CONTEXT, kv_type=kv_type)
-        if wanted is None:
-            return rows
-        return [row for row in rows if str(wanted) in (row.reference, row.reference.partition(":")[0])]
-    local_model = program.library.model(wanted)
-    if not local_model.header or not local_model.context or local_model.problem:
-        raise CannotLoad(local_model.problem, _("Download it again, or choose another model."))
-    sizes = local_model.context
-    limit = min(ctx, sizes.limit) if ctx else min(NATIVE_CONTEXT, sizes.native)
-    speed = speeds.get(identity(local_model.path))
-    return [assess_file(local_model, local_model.header, resources, limit, kv_type=kv_type, speed=speed)]
-
-
-def _shown(row: Assessment) -> list[str]:
-    speed = "" if row.decode_tps is None else f"{'' if row.is_measured else '~'}{row.decode_tps:.1f}"
-    note = _("installed") if row.path else ""
-    if row.disk_missing:
-        note = _("needs {size} more disk space").format(size=human_size(row.disk_missing))
-    fit = row.fit
-    needs, window = human_size(fit.memory.total), f"{fit.n_ctx:,}"
-    return [shortened(row.reference), needs, window, fit.kv_type, verdict_words(fit.verdict), speed, note]
-
-
-def _record(row: Assessment) -> dict[str, object]:
-    fit = row.fit
-    return {
-        "model": row.reference,
-        "verdict": fit.verdict.value,
-        "memory": asdict(fit.memory) | {"total": fit.memory.total},
-        "available": fit.available,
-        "context": fit.n_ctx,
-        "kv_type": fit.kv_type,
-        "gpu_layers": fit.gpu_layers,
-        "peer_layers": list(fit.peer_layers),
-        "decode_tps": row.decode_tps,
-        "measured": row.is_measured,
-        "here": str(row.path) if row.path else None,
-        "disk_missing": row.disk_missing,
-    }
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -234,29 +118,51 @@ def _windows(sizes: ContextSizes | None) -> str:
 
 
 @models.command(name="catalog")
+@click.argument("family", required=False, shell_complete=completion.families)
+@click.option("--all", "every", is_flag=True, help="All families.")
 @as_json
 @click.pass_obj
-def catalogue(program: Program, as_json: bool) -> None:
-    """List the Qwen2 models that can be downloaded."""
-    output = Output.standard()
+def catalogue(program: Program, family: str | None, every: bool, as_json: bool) -> None:
+    """List the models that can be downloaded: Qwen2's, or those of another FAMILY."""
+    output, known = Output.standard(), program.catalogue
+    models = known.models if every else known.of(_family_name(known, family or QWEN2))
     if as_json:
-        output.json([_published(model) for model in program.catalogue.models])
+        output.json([_published(model) for model in models])
         return
     rows = []
-    for model in program.catalogue.models:
+    for model in models:
         window = f"{model.context:,}" + (f" ({model.yarn_context:,} YaRN)" if model.yarn_context else "")
-        for quant in model.quantisations:
-            size = human_size(quant.size) if quant.exact else _("about {size}").format(size=human_size(quant.size))
-            rows.append([f"{model.size}:{quant.label}", size, window, model.licence])
+        rows += [[model.reference(quant), _download(quant), window, model.licence] for quant in model.quantisations]
     output.table([_("model"), _("download"), _("context"), _("licence")], rows)
-    for model in program.catalogue.models:
-        output.say(labelled(model.size, model.advice_here()))
+    for model in models:
+        output.say(labelled(model.name, model.advice_here()))
+    if family or every:
+        return
+    output.say(_("Other families (`qwenchat models catalog FAMILY` shows one, --all shows all):"))
+    for each in known.relatives:
+        sizes = ", ".join(model.size for model in known.of(each.name))
+        output.say(labelled(each.name, f"{each.about_here()} ({sizes})"))
+
+
+def _family_name(known: Catalogue, name: str) -> str:
+    """Return the name of a family. Raises NotFound."""
+    if family := known.family(name):
+        return family.name
+    raise NotFound(
+        _("No family of models is named {name}.").format(name=clean_line(name)),
+        _("The families: {names}.").format(names=enumerated(each.name for each in known.families)),
+    )
+
+
+def _download(quant: Quantisation) -> str:
+    size = human_size(quant.size)
+    return size if quant.exact else _("about {size}").format(size=size)
 
 
 def _published(model: CatalogueModel) -> dict[str, object]:
     quants = [
         {
-            "model": f"{model.size}:{quant.label}",
+            "model": model.reference(quant),
             "bytes": quant.size,
             "exact": quant.exact,
             "files": [
@@ -266,9 +172,11 @@ def _published(model: CatalogueModel) -> dict[str, object]:
         }
         for quant in model.quantisations
     ]
-    names = ("size", "title", "repo", "original", "base", "licence", "licence_url", "must_accept", "context")
-    facts = {name: getattr(model, name) for name in (*names, "yarn_context", "advice")}
-    return {**facts, "parameters": model.shape.parameters, "quantisations": quants}
+    names = ("name", "family", "size", "title", "repo", "original", "base", "licence", "licence_url", "must_accept")
+    facts = {name: getattr(model, name) for name in (*names, "context", "yarn_context", "advice")}
+    facts |= {"purpose": model.purpose.value, "tools": model.calls_tools}
+    sampling = {name: value for name, value in asdict(model.sampling).items() if value not in (None, ())}
+    return {**facts, "sampling": sampling, "parameters": model.shape.parameters, "quantisations": quants}
 
 
 @models.command()
@@ -311,6 +219,8 @@ def info(program: Program, model: str, as_json: bool) -> None:
         output.say(words)
     if header and not header.has_chat_template:
         output.say(_("It has no chat template: it continues text instead of answering."))
+    elif local_model.only_completes:
+        output.say(_("It is a base model: it continues text instead of answering (`qwenchat ask --complete`)."))
 
 
 def _show_remote(program: Program, reference: RemoteReference, *, as_json: bool) -> None:

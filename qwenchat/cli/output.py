@@ -19,7 +19,6 @@ from qwenchat.errors import FileError, QwenchatError, RecoveryKind
 from qwenchat.i18n import _, locale_encoding
 from qwenchat.runtime import recoveries
 from qwenchat.text.safe import clean, clean_line
-from qwenchat.text.wrap import wrapped
 
 
 class ReaderGone(Exception):
@@ -134,6 +133,8 @@ class StatusLine:
     def show(self, words: str) -> None:
         """Replace the line."""
         if self._stream:
+            from qwenchat.text.wrap import wrapped  # noqa: PLC0415 - most output has no such line
+
             width = shutil.get_terminal_size().columns
             print(f"\r\x1b[K{wrapped(clean_line(words), width - 1)[0]}", end="", file=self._stream, flush=True)
             self._is_shown = True

@@ -157,7 +157,7 @@ def pull(
 ) -> None:
     """Download models. An interrupted download is resumed.
 
-    MODEL is a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, owner/repo/file.gguf, or the URL of a file.
+    MODEL is a name such as 7b, 7b:q4_k_m or coder-7b, owner/repo:q4_k_m, owner/repo/file.gguf, or the URL of a file.
     """
     output, paths = Output.standard(), []
     for model in models:

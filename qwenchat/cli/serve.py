@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,8 @@ from qwenchat.cli import completion
 from qwenchat.cli.consent import ask_to_send
 from qwenchat.cli.load_options import load_options, with_load_options
 from qwenchat.cli.output import Output, StatusLine
-from qwenchat.errors import ExitCode, NetworkError, WrongUse
+from qwenchat.cli.serving import refuse_if_offline, stopped_by_signal
+from qwenchat.errors import ExitCode, WrongUse
 from qwenchat.i18n import _
 from qwenchat.runtime.model_choice import model_to_ask, no_model
 from qwenchat.runtime.program import Program
@@ -67,7 +67,7 @@ def serve(context: click.Context, /, **options: Any) -> int:
     """Let other programs use a model by OpenAI's HTTP interface, until Ctrl-C.
 
     It listens at this machine alone unless --host says otherwise; then requests must carry a key. Nothing of them is
-    logged or stored.
+    logged, and nothing is stored without --save.
 
     With --rpc, another machine's qwenchat can put layers of a model here that is too large for it: there, add this
     address to the setting model.rpc. Nothing of its chats is stored here, but whoever reaches the port can use this
@@ -110,7 +110,7 @@ async def _serve(program: Program, options: dict[str, Any], port: int) -> None:
             _check_exposed(program, key)
         served = ServedModels(program.engine, wanted, keep_alive_s=options["keep_alive"])
         stack.push_async_callback(served.close)
-        stopped = _stopped_by_signal()
+        stopped = stopped_by_signal()
         if not await _is_loaded(served, model, output, stopped):
             return
         answered = _saved_by(program, output, stack) if options["save"] else _not_saved
@@ -169,17 +169,6 @@ async def _is_loaded(served: "ServedModels", model: str, output: Output, stopped
             task.cancel()
 
 
-def _stopped_by_signal() -> asyncio.Event:
-    """Return what is set by Ctrl-C or SIGTERM."""
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stopped.set)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stopped.set))
-    return stopped
-
-
 def _key(variable: str) -> str:
     """Return the key of an environment variable; empty where none is named. Raises WrongUse for one that is not set."""
     if not variable:
@@ -195,11 +184,7 @@ def _key(variable: str) -> str:
 
 def _check_exposed(program: Program, key: str) -> None:
     """Raise WrongUse where other machines could use the model without a key, NetworkError where they must not."""
-    if program.settings.hub.offline:
-        raise NetworkError(
-            _("qwenchat is set to stay offline, so it can't be reached from other computers."),
-            _("Unset hub.offline, or serve at 127.0.0.1."),
-        )
+    refuse_if_offline(program)
     if not key:
         raise WrongUse(
             _("Whoever reaches this address could use the model."),

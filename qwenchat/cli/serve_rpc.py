@@ -7,11 +7,12 @@ import socket
 from contextlib import aclosing
 
 from qwenchat.cli.output import Output
+from qwenchat.cli.serving import refuse_if_offline
 from qwenchat.engines.local.devices import ask_worker, this_host, usable_cores
 from qwenchat.engines.local.lending import Lending, lend, without_rpc
 from qwenchat.engines.local.process import binding_missing
 from qwenchat.engines.local.protocol import Hello
-from qwenchat.errors import NetworkError, WrongUse
+from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, enumerated
 from qwenchat.net.addresses import is_loopback
 from qwenchat.paths import private_folder
@@ -45,11 +46,8 @@ def _address(program: Program, host: str) -> str:
             _("{host} is not an IPv4 address.").format(host=clean_line(host)),
             _("Give an address of this computer, such as 192.168.1.20, or 0.0.0.0 for all of them."),
         ) from None
-    if program.settings.hub.offline and not is_loopback(address):
-        raise NetworkError(
-            _("qwenchat is set to stay offline, so it can't be reached from other computers."),
-            _("Unset hub.offline, or serve at 127.0.0.1."),
-        )
+    if not is_loopback(address):
+        refuse_if_offline(program)
     return address
 
 

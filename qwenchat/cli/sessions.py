@@ -19,7 +19,7 @@ from qwenchat.cli.output import Output, is_terminal, iso_time, local_time
 from qwenchat.cli.sessions_read import search, show
 from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _, ngettext
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.recover import recover as recover_database

@@ -1,21 +1,22 @@
 """`qwenchat web`: the screen in a browser."""
 
 import asyncio
-import ipaddress
 import socket
 import sys
 import webbrowser
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qwenchat.children import child_environment
 from qwenchat.cli.output import Output
-from qwenchat.errors import ExitCode, NetworkError, WrongUse
+from qwenchat.cli.serving import refuse_if_offline, stopped_by_signal
+from qwenchat.errors import ExitCode, WrongUse
 from qwenchat.i18n import _, locale_encoding
-from qwenchat.net.addresses import is_loopback
 from qwenchat.runtime.program import Program
-from qwenchat.text.safe import clean_line
+
+if TYPE_CHECKING:
+    from qwenchat.web.server import WebServer
 
 _PORT = 8081
 _INSTALL = "pip install 'qwenchat[web]'"
@@ -24,7 +25,7 @@ _NOT_THEIRS = ("COLUMNS", "LINES", "DISPLAY", "WAYLAND_DISPLAY", "TERM_PROGRAM",
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="IP address to listen at.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen at.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -44,13 +45,24 @@ def web(program: Program, /, **options: Any) -> int:
     The page listens at this machine alone unless --host says otherwise; an SSH tunnel makes it reachable for one other
     machine.
     """
-    host, output = _address(program, options["host"]), Output.standard()
     if sys.platform == "win32":
         raise WrongUse(_("Windows has no terminals of the kind that this needs."), _("Run qwenchat in WSL."))
-    try:
-        from qwenchat.web.server import Addresses, WebServer  # noqa: PLC0415 - an extra, and no other command needs it
+    from qwenchat.server.listening import is_only_loopback, listen, url_of  # noqa: PLC0415 - `--help` needs no HTTP
 
-        server = WebServer([sys.executable, "-m", "qwenchat"], _environment())
+    server = _server()
+    with listen(options["host"], options["port"]) as listening:
+        if not (is_private := is_only_loopback(listening)):
+            refuse_if_offline(program)
+        asyncio.run(_serve(server, listening, url_of(listening), is_private=is_private, opens=options["opens"]))
+    return ExitCode.DONE
+
+
+def _server() -> "WebServer":
+    """Return the server. Raises WrongUse without the extra that it needs."""
+    try:
+        from qwenchat.web.server import WebServer  # noqa: PLC0415 - it may be missing
+
+        return WebServer([sys.executable, "-m", "qwenchat"], _environment())
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("qwenchat"):
             raise
@@ -59,30 +71,15 @@ def web(program: Program, /, **options: Any) -> int:
             _("Install it: {command}").format(command=_INSTALL),
         ) from None
 
-    def started(addresses: Addresses) -> None:
-        _introduce(host, addresses.page, output)
-        if options["opens"]:
+
+async def _serve(server: "WebServer", listening: socket.socket, url: str, *, is_private: bool, opens: bool) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    stopped = stopped_by_signal()
+    async with server.serving(listening, url) as addresses:
+        _introduce(_reached_at(addresses.page), is_private=is_private)
+        if opens:
             webbrowser.open(addresses.once)
-
-    asyncio.run(server.serve(host, options["port"], started))
-    return ExitCode.DONE
-
-
-def _address(program: Program, host: str) -> str:
-    """Return the address to listen at. Raises WrongUse, and NetworkError where qwenchat is to stay offline."""
-    try:
-        address = str(ipaddress.ip_address("127.0.0.1" if host == "localhost" else host))
-    except ValueError:
-        raise WrongUse(
-            _("{host} is not an IP address.").format(host=clean_line(host)),
-            _("Give an address of this computer, such as 192.168.1.20, or 0.0.0.0 for all of them."),
-        ) from None
-    if program.settings.hub.offline and not is_loopback(address):
-        raise NetworkError(
-            _("qwenchat is set to stay offline, so it can't be reached from other computers."),
-            _("Unset hub.offline, or serve at 127.0.0.1."),
-        )
-    return address
+        await stopped.wait()
 
 
 def _environment() -> dict[str, str]:
@@ -94,13 +91,19 @@ def _environment() -> dict[str, str]:
     return environ
 
 
-def _introduce(host: str, page: str, output: Output) -> None:
-    """Print the address, and say how it is reached from elsewhere and who could."""
-    if ipaddress.ip_address(host).is_unspecified:
-        page = page.replace(f"[{host}]" if ":" in host else host, socket.gethostname(), 1)
+def _reached_at(page: str) -> str:
+    """Return an address that works elsewhere, too, in place of one that stands for all of this machine."""
+    for everywhere in ("://0.0.0.0:", "://[::]:"):
+        page = page.replace(everywhere, f"://{socket.gethostname()}:", 1)
+    return page
+
+
+def _introduce(page: str, *, is_private: bool) -> None:
+    """Print the address, and warn where others could read what passes."""
+    output = Output.standard()
     output.say(_("The screen is at this address, which is secret, until Ctrl-C:"))
     output.data(page)
-    if not is_loopback(host):
+    if not is_private:
         output.say(
             _(
                 "Warning: nothing is encrypted. Whoever can read the traffic reads the chats and the secret, and can do"

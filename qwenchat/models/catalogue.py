@@ -1,23 +1,63 @@
-"""The Qwen2 family as data (`catalogue.toml`): published files, their sizes and licences.
+"""Qwen2 and its relatives as data: published files, their sizes and licences, sampling parameters, abilities.
 
+Qwen2 itself is in `catalogue.toml`; the families of the same architecture that came after it are in `relatives.toml`.
 It works without a connection. With one, the hub's data takes precedence; nothing here can block a download.
 """
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from importlib.resources import files
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
+from qwenchat.chat.sampling import UNSET, Sampling
 from qwenchat.i18n import language
-from qwenchat.models.file_names import quant_label, split_name
+from qwenchat.models.file_names import quant_label, split_name, whole_name
 
+QWEN2 = "qwen2"
+"""The family that is shown, recommended and named first: its models need no other name than their size."""
+_FILES = ("catalogue.toml", "relatives.toml")
 _BELOW_FOUR_BITS = ("q2", "q3")
 """Prefixes of the labels of quantisations below four bits per weight."""
+ToolCalls = Literal["yes", "weak", "no"]
+"""How well a model calls tools: `weak` where it is luck whether it calls at all."""
+_WIDTH_OF_7B = 3584
+"""Of Qwen2 with 7B parameters, and of 57B-A14B; smaller models call unreliably."""
+
+
+def tools_by_width(width: int) -> ToolCalls:
+    """Return how well an instruct model calls tools, by the width of its embedding."""
+    return "yes" if width >= _WIDTH_OF_7B else "weak"
+
+
+class Purpose(StrEnum):
+    """What a model is for."""
+
+    CHAT = "chat"
+    REASONING = "reasoning"
+    """It thinks before it answers."""
+    COMPLETION = "completion"
+    """It continues a text: a base model."""
+
+
+class Family(Struct, frozen=True, forbid_unknown_fields=True):
+    """Models of several sizes that were trained for the same work."""
+
+    name: str
+    """The name that users type, such as `coder`."""
+    title: str
+    about: dict[str, str]
+    aliases: tuple[str, ...] = ()
+
+    def about_here(self) -> str:
+        """Return what the family is for, one line, in the user's language."""
+        return self.about.get(language(), self.about["en"])
 
 
 class PublishedPart(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +88,7 @@ class ModelShape(Struct, frozen=True, forbid_unknown_fields=True):
     ff: int
     vocabulary: int
     tied: bool
-    """Whether the output matrix is the embedding."""
+    """Whether the files have one matrix as embedding and output matrix."""
     experts: Experts | None = None
 
     @property
@@ -96,18 +136,19 @@ class Quantisation(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CatalogueModel(Struct, frozen=True, forbid_unknown_fields=True):
-    """One size of the family."""
+    """One size of a family."""
 
     size: str
-    """The name that users type, such as `7b`."""
+    """Such as `7b`."""
     title: str
     repo: str
     """The repository with the GGUF files."""
     stem: str
+    """The beginning of the files' names; the quantisation follows, in capitals if the stem has any."""
     original: str
     """The repository with the weights that the files were made from."""
     base: str
-    """The repository of the model without instruction tuning; no GGUF of it is published."""
+    """The repository of the model that it was trained from."""
     licence: str
     licence_url: str
     must_accept: bool
@@ -118,6 +159,32 @@ class CatalogueModel(Struct, frozen=True, forbid_unknown_fields=True):
     advice: dict[str, str]
     shape: ModelShape
     quantisations: tuple[Quantisation, ...]
+    family: str = QWEN2
+    """The family's name."""
+    purpose: Purpose = Purpose.CHAT
+    tools: ToolCalls | None = None
+    """How well it calls tools, where its size does not say it."""
+    sampling: Sampling = UNSET
+    """What its makers advise, where it is not what they advise for Qwen2 (`chat.sampling.qwen2_defaults`)."""
+
+    @property
+    def name(self) -> str:
+        """The name that users type: its size, after the family's name unless that is Qwen2."""
+        return self.size if self.family == QWEN2 else f"{self.family}-{self.size}"
+
+    @property
+    def is_from_its_makers(self) -> bool:
+        """Whether those who made the model publish these files."""
+        return self.repo.partition("/")[0] == self.original.partition("/")[0]
+
+    @property
+    def calls_tools(self) -> ToolCalls:
+        """How well it calls tools."""
+        return self.tools or tools_by_width(self.shape.width)
+
+    def reference(self, quant: Quantisation) -> str:
+        """Return the model reference of a quantisation."""
+        return f"{self.name}:{quant.label}"
 
     def quantisation(self, label: str) -> Quantisation | None:
         """Return a quantisation by its label, in any spelling."""
@@ -139,7 +206,8 @@ class CatalogueModel(Struct, frozen=True, forbid_unknown_fields=True):
 
     def file_names(self, quant: Quantisation) -> list[str]:
         """Return the names of a quantisation's files in the repository, part by part."""
-        name = f"{self.stem}-{'fp16' if quant.label == 'f16' else quant.label}"
+        label = "fp16" if quant.label == "f16" else quant.label
+        name = f"{self.stem}-{label if self.stem.islower() else label.upper()}"
         count = len(quant.parts)
         return [f"{name}.gguf"] if count == 1 else [split_name(name, part, count) for part in range(1, count + 1)]
 
@@ -150,13 +218,30 @@ class CatalogueModel(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All models, smallest first."""
+    """All models, Qwen2's first; those of one family together, smallest first."""
 
     models: tuple[CatalogueModel, ...]
+    families: tuple[Family, ...]
 
-    def get(self, size: str) -> CatalogueModel | None:
-        """Return a model by its size, in any case."""
-        return self._by_size.get(size.lower())
+    @property
+    def relatives(self) -> Sequence[Family]:
+        """The families beside Qwen2."""
+        return [family for family in self.families if family.name != QWEN2]
+
+    def of(self, family: str) -> Sequence[CatalogueModel]:
+        """Return the models of the family with this name, smallest first."""
+        return [model for model in self.models if model.family == family]
+
+    def family(self, name: str) -> Family | None:
+        """Return a family by its name or another one that it is known under, in any case."""
+        return self._by_family.get(name.lower())
+
+    def get(self, name: str) -> CatalogueModel | None:
+        """Return a model by its name, in any case and however its words are joined; `-instruct` may be left out.
+
+        Names are a size of Qwen2, a family and a size, and a title.
+        """
+        return self._by_name.get(_without_instruct(name))
 
     def by_repo(self, repo: str) -> CatalogueModel | None:
         """Return the model whose GGUF repository this is."""
@@ -167,16 +252,39 @@ class Catalogue:
         return self._by_sha256.get(sha256) if sha256 else None
 
     def by_file_name(self, name: str) -> "PublishedModel | None":
-        """Return what has a file of this name, in any case, as its first."""
-        return self._by_file_name.get(name.lower())
+        """Return what has a file of this name, in any case, as its first or only one."""
+        return self._by_file_name.get(whole_name(name).lower())
 
-    def by_title(self, title: str, label: str) -> "PublishedModel | None":
-        """Return a quantisation by the title in its file's header, however its words are joined, and its label."""
-        return self._by_title.get((re.sub(r"[\s_]+", "-", title.lower()), label))
+    def by_title(self, title: str, layers: int, width: int) -> CatalogueModel | None:
+        """Return the model with the title and the shape of a file's header, however the title's words are joined."""
+        model = self._by_title.get(_hyphenated(title))
+        return model if model and (model.shape.layers, model.shape.width) == (layers, width) else None
+
+    def by_served_name(self, name: str) -> CatalogueModel | None:
+        """Return the model that a server calls `Qwen/QwQ-32B`, `qwq:32b` or by the path of its file."""
+        last = re.split(r"[\\/]", name)[-1]
+        published = self.by_file_name(last)
+        return published.model if published else self.get(last.replace(":", "-"))
 
     @cached_property
-    def _by_size(self) -> dict[str, CatalogueModel]:
-        return {model.size: model for model in self.models}
+    def _by_family(self) -> dict[str, Family]:
+        return {name: family for family in self.families for name in (family.name, *family.aliases)}
+
+    @cached_property
+    def _by_name(self) -> dict[str, CatalogueModel]:
+        found: dict[str, CatalogueModel] = {}
+        for model in self.models:
+            for name in (model.name, *self._other_names(model)):
+                found.setdefault(_without_instruct(name), model)
+        return found
+
+    def _other_names(self, model: CatalogueModel) -> Iterator[str]:
+        family = self._by_family[model.family]
+        names = (family.name, *family.aliases)
+        yield from (f"{name}-{model.size}" for name in names)
+        yield model.title
+        if len(self.of(family.name)) == 1:
+            yield from names
 
     @cached_property
     def _published(self) -> "tuple[PublishedModel, ...]":
@@ -188,15 +296,20 @@ class Catalogue:
 
     @cached_property
     def _by_file_name(self) -> "dict[str, PublishedModel]":
-        return {each.model.file_names(each.quant)[0].lower(): each for each in self._published}
+        return {whole_name(each.model.file_names(each.quant)[0]).lower(): each for each in self._published}
 
     @cached_property
-    def _by_title(self) -> "dict[tuple[str, str], PublishedModel]":
-        return {
-            (title, each.quant.label): each
-            for each in self._published
-            for title in (f"qwen2-{each.model.size}-instruct", each.model.stem)
-        }
+    def _by_title(self) -> dict[str, CatalogueModel]:
+        return {_hyphenated(title): model for model in self.models for title in (model.title, model.stem)}
+
+
+def _hyphenated(name: str) -> str:
+    """Return a name in lower case with hyphens between its words and points in its numbers."""
+    return re.sub(r"[\s_]+", "-", re.sub(r"(?<=\d)_(?=\d)", ".", name.lower()))
+
+
+def _without_instruct(name: str) -> str:
+    return _hyphenated(name).removesuffix("-instruct")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +322,7 @@ class PublishedModel:
     @property
     def reference(self) -> str:
         """The model reference."""
-        return f"{self.model.size}:{self.quant.label}"
+        return self.model.reference(self.quant)
 
     @property
     def file_size(self) -> int:
@@ -242,7 +355,16 @@ class PublishedModel:
         return self.model.shape.head
 
 
+class _CatalogueFile(Struct, frozen=True, forbid_unknown_fields=True):
+    families: tuple[Family, ...]
+    models: tuple[CatalogueModel, ...]
+
+
 def load() -> Catalogue:
     """Read the catalogue that comes with the program."""
-    text = files(__package__).joinpath("catalogue.toml").read_text("utf-8")
-    return Catalogue(msgspec.convert(tomllib.loads(text)["models"], tuple[CatalogueModel, ...]))
+    folder = files(__package__)
+    read = [msgspec.convert(tomllib.loads(folder.joinpath(name).read_text("utf-8")), _CatalogueFile) for name in _FILES]
+    return Catalogue(
+        models=tuple(model for file in read for model in file.models),
+        families=tuple(family for file in read for family in file.families),
+    )

@@ -1,10 +1,11 @@
 """How many tokens a model can see: the context window of its training, and the largest one with YaRN.
 
 YaRN stretches a window without training and costs a little quality in short texts, so it is used only above the
-window of the training, and only where the model's makers advise it: in the file's header, or for Qwen2's larger sizes
-(https://huggingface.co/Qwen/Qwen2-7B-Instruct, "Processing Long Texts"), whose files do not mention it. Relatives of
-the same shape that were trained for long windows have another base frequency: 10,000 in the R1-distilled models,
-10,000,000 in Qwen2.5-1M.
+window of the training, and only where the model's makers advise it: in the file's header, or for the larger sizes of
+Qwen2 and Qwen2.5 (https://huggingface.co/Qwen/Qwen2-7B-Instruct, "Processing Long Texts"), whose files do not mention
+it. A file that the catalogue does not know by its title is judged by its shape; relatives of the same shape that were
+trained for long windows mostly have another base frequency: 10,000 in the small R1-distilled models, 10,000,000 in
+Qwen2.5-1M.
 """
 
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ def context_sizes(header: ModelHeader, catalogue: Catalogue) -> ContextSizes:
     if rope.scaling and rope.factor > 1:
         native = min(stated, rope.original_context or stated)
         return ContextSizes(native=native, limit=max(stated, round(native * rope.factor)), own_factor=rope.factor)
+    known = catalogue.by_title(header.name, header.layers, header.width)
+    if known and known.context <= stated <= max(known.context, known.yarn_context):
+        return ContextSizes(native=known.context, limit=max(known.context, known.yarn_context))
     for model in catalogue.models:
         shape = (model.shape.layers, model.shape.width, bool(model.shape.experts))
         is_same = shape == (header.layers, header.width, bool(header.experts))

@@ -97,6 +97,12 @@ def split_name(stem: str, part: int, count: int, suffix: str = ".gguf") -> str:
     return f"{stem}-{part:05}-of-{count:05}{suffix}"
 
 
+def whole_name(name: str) -> str:
+    """Return the name that a split model would have in one file, given its first part; any other name as it is."""
+    match = _SPLIT.fullmatch(name)
+    return f"{match['stem']}{match['suffix']}" if match and int(match["part"]) == 1 else name
+
+
 def split_names(name: str) -> list[str]:
     """Return the names of all parts of a split model, given any of them; any other name is returned alone."""
     match = _SPLIT.fullmatch(name)

@@ -262,9 +262,10 @@ def plan(
     def is_too_long(step: int) -> bool:
         return not assess(model, resources, step * CONTEXT_STEP, kinds[-1], most_layers=most_layers).is_roomy
 
-    n_ctx = bisect_left(steps, True, key=is_too_long) * CONTEXT_STEP
-    worth = n_ctx if n_ctx >= USUAL_CONTEXT else min(limit, LEAST_CONTEXT)
-    return assess(model, resources, worth, kinds[-1], most_layers=most_layers)
+    n_ctx = min(limit, LEAST_CONTEXT)
+    if limit >= USUAL_CONTEXT and not is_too_long(USUAL_CONTEXT // CONTEXT_STEP):
+        n_ctx = bisect_left(steps, True, key=is_too_long) * CONTEXT_STEP
+    return assess(model, resources, n_ctx, kinds[-1], most_layers=most_layers)
 
 
 AnyLoadable = TypeVar("AnyLoadable", bound=Loadable)

@@ -10,12 +10,11 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Literal
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models import fit
-from qwenchat.models.catalogue import Catalogue, PublishedModel
+from qwenchat.models.catalogue import Catalogue, PublishedModel, Purpose, ToolCalls, tools_by_width
 from qwenchat.models.context_sizes import ContextSizes, context_sizes
 from qwenchat.models.file_names import ModelName, quant_in, split_paths, title_in
 from qwenchat.models.folders import ModelFolders
@@ -39,10 +38,6 @@ from qwenchat.models.reference import (
 from qwenchat.paths import is_missing
 from qwenchat.text.safe import clean_line
 
-ToolCalls = Literal["yes", "weak", "no"]
-"""How well a model calls tools: `weak` where it is luck whether it calls at all."""
-_WIDTH_OF_7B = 3584
-"""Of Qwen2 with 7B parameters, and of 57B-A14B; smaller models call unreliably."""
 _CHATML = "<|im_start|>"
 """What begins a turn in ChatML; in other templates no tools are described."""
 
@@ -86,12 +81,14 @@ class LocalModel:
             return None
         if _CHATML not in self.header.chat_template or self.file.origin == "guide":
             return "no"
-        return tools_by_width(self.header.width)
+        return self.published.model.calls_tools if self.published else tools_by_width(self.header.width)
 
-
-def tools_by_width(width: int) -> ToolCalls:
-    """Return how well an instruct model calls tools, by the width of its embedding."""
-    return "yes" if width >= _WIDTH_OF_7B else "weak"
+    @property
+    def only_completes(self) -> bool:
+        """Whether it continues text instead of answering."""
+        if self.published and self.published.model.purpose is Purpose.COMPLETION:
+            return True
+        return self.header is not None and not self.header.has_chat_template
 
 
 def tools_words(tools: ToolCalls | None) -> str:
@@ -216,8 +213,12 @@ class Library:
         return [model for model in self.models() if not model.problem]
 
     def best(self) -> LocalModel | None:
-        """Return the model to use if none was named: the largest that fits comfortably; None if there are none."""
-        models = self.usable()
+        """Return the model to use if none was named: the largest that fits comfortably; None if there are none.
+
+        One that only completes text is returned only if there is no other.
+        """
+        usable = self.usable()
+        models = [model for model in usable if not model.only_completes] or usable
         path = self._best(models)
         return next((model for model in models if model.header and model.header.path == path), None)
 
@@ -301,10 +302,9 @@ def _published(file: FoundFile, header: ModelHeader | None, catalogue: Catalogue
     """Return the catalogue's entry for a model file, recognised by its sha256, its name, or its header."""
     if known := catalogue.by_sha256(file.sha256) or catalogue.by_file_name(file.name.rpartition("/")[2]):
         return known
-    named = catalogue.by_title(header.name, header.quantisation) if header else None
-    if header and named and (header.layers, header.width) == (named.model.shape.layers, named.model.shape.width):
-        return named
-    return None
+    model = catalogue.by_title(header.name, header.layers, header.width) if header else None
+    quant = model.quantisation(header.quantisation) if model and header else None
+    return PublishedModel(model, quant) if model and quant else None
 
 
 def _guide() -> Path | None:

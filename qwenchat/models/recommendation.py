@@ -1,4 +1,4 @@
-"""Recommends a model for this machine: assesses all models of the catalogue, orders them best first, gives reasons.
+"""Recommends a model for this machine: assesses the models of a family, orders them best first, gives reasons.
 
 The advice is about the machine and not about the moment: it follows the memory that is usually free, so that it is the
 same from one minute to the next. How a model fits right now is shown beside it.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from qwenchat.i18n import _
 from qwenchat.models import fit
-from qwenchat.models.catalogue import Catalogue, PublishedModel
+from qwenchat.models.catalogue import QWEN2, Catalogue, PublishedModel
 from qwenchat.models.fit import Fit, Resources, Verdict
 from qwenchat.models.gguf import ModelHeader, identity
 from qwenchat.models.library import LocalModel
@@ -40,6 +40,8 @@ class Assessment:
     measured: ModelSpeed | None
     disk_missing: int
     """Bytes of disk space that its download lacks."""
+    published: PublishedModel | None = None
+    """The entry of the catalogue, if it has one."""
     is_offered: bool = True
     """Whether it is worth recommending on any machine: not below four bits, and not in half precision."""
 
@@ -74,10 +76,11 @@ def assess_catalogue(
     resources: Resources,
     local: Mapping[str, tuple[Path, ModelSpeed | None]],
     *,
+    family: str = QWEN2,
     limit: int = fit.NATIVE_CONTEXT,
     kv_type: str = "auto",
 ) -> list[Assessment]:
-    """Return every published quantisation, best first; `local` (see `local_files`) are those on this machine.
+    """Return every quantisation of a family, best first; `local` (see `local_files`) are those on this machine.
 
     The criteria, most important first: this machine can usually run it; it is worth recommending at all
     (`Assessment.is_offered`), as a smaller model answers better than a rough quantisation of a larger one; its size is
@@ -86,7 +89,7 @@ def assess_catalogue(
     the quantisation is larger. Among slow models, smaller ones come first.
     """
     ranked = []
-    for number, model in enumerate(catalogue.models):
+    for number, model in enumerate(catalogue.of(family)):
         rows = []
         for quant in model.quantisations:
             published = PublishedModel(model, quant)
@@ -99,11 +102,13 @@ def assess_catalogue(
                 path=path,
                 measured=speed,
                 disk_missing=0 if path else fit.disk_missing(quant.size, resources.disk_free),
+                published=published,
                 is_offered=quant in model.offered and not quant.rough,
             )
             rows.append((quant, row))
         roomy = any(quant.label == _ROOMY_QUANT and _fits_with_ease(row, resources.usual) for quant, row in rows)
-        best = _ROOMY_QUANT if roomy else USUAL_QUANT
+        has_usual = model.quantisation(USUAL_QUANT) is not None
+        best = USUAL_QUANT if has_usual and not roomy else _ROOMY_QUANT
         is_slow = any(row.is_slow for quant, row in rows if quant.label == best)
         for quant, row in rows:
             size, file_size = (number, quant.size) if is_slow else (-number, -quant.size)
@@ -124,7 +129,15 @@ def assess_file(
 ) -> Assessment:
     """Return how well a file suits this machine with a window of at most `limit` tokens."""
     now, usual = (fit.plan(header, has, limit, kv_type) for has in (resources, resources.usual))
-    return Assessment(model.reference, now, usual=usual, path=model.path, measured=speed, disk_missing=0)
+    return Assessment(
+        model.reference,
+        now,
+        usual=usual,
+        path=model.path,
+        measured=speed,
+        disk_missing=0,
+        published=model.published,
+    )
 
 
 def local_files(

@@ -1,4 +1,4 @@
-"""Parses model references: `7b:q4_k_m`, `owner/repo:quant`, `owner/repo/file.gguf`, a path, `guide`, `@NAME/MODEL`.
+"""Parses model references: `7b:q4_k_m`, `coder-7b`, `owner/repo:quant`, `owner/repo/file.gguf`, a path, `@NAME/MODEL`.
 
 It does not look for the model: the library knows whether it is on this machine, a source whether it can be downloaded.
 """
@@ -9,13 +9,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_to_bytes
 
 from qwenchat.errors import NotFound, Recovery, RecoveryKind, WrongUse
 from qwenchat.i18n import _, enumerated
-from qwenchat.models.catalogue import Catalogue, CatalogueModel, Quantisation
 from qwenchat.models.file_names import is_gguf, quant_label
 from qwenchat.text.safe import clean_line
+
+if TYPE_CHECKING:
+    from qwenchat.models.catalogue import Catalogue, CatalogueModel, Quantisation
 
 _ON_HUB = re.compile(r"(?:https?://)?(?:hf\.co|(?:www\.)?huggingface\.co)/(.+?)(?:\?.*)?", re.IGNORECASE)
 _REVISION = re.compile(r"^([^/]+/[^/]+)/(?:resolve|blob|tree)/([^/]+)(/.+)?$")
@@ -32,11 +35,11 @@ _ON_OTHER_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*(?:\.[\w-]+|:\d+)(?:/[\w.-]+){2
 class CatalogueReference:
     """A model of the catalogue; without a quantisation the program chooses one."""
 
-    model: CatalogueModel
-    quant: Quantisation | None
+    model: "CatalogueModel"
+    quant: "Quantisation | None"
 
     def __str__(self) -> str:
-        return f"{self.model.size}:{self.quant.label}" if self.quant else self.model.size
+        return self.model.reference(self.quant) if self.quant else self.model.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +102,15 @@ class RemoteReference:
 Reference = CatalogueReference | HubReference | FileReference | NameReference | GuideReference | RemoteReference
 
 
-def parse(text: str, catalogue: Catalogue) -> Reference:
+def parse(text: str, catalogue: "Catalogue") -> Reference:
     """Parse a model reference. Raises WrongUse if it is invalid, NotFound if the catalogue lacks the quantisation."""
     text = text.strip()
+    if found := file_in(text):
+        return FileReference(found)
     if text.startswith("@"):
         return _remote(text)
     if text.lower() == "guide":
         return GuideReference()
-    if text and _is_file(text):
-        return FileReference(path_in(text) or Path(text))
     if not text or not all(char.isprintable() or char in _RAW_BYTES for char in text):
         raise WrongUse(_("The model's name is empty or has control characters."), _how())
     if file := path_in(text):
@@ -149,7 +152,7 @@ def revision_in(text: str) -> str:
     return unquote(match[2]) if match else ""
 
 
-def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = ()) -> NotFound | WrongUse:
+def unknown(reference: Reference, catalogue: "Catalogue", local: Iterable[str] = ()) -> NotFound | WrongUse:
     """Return the error for a reference to a model without a file here, which hints at similar names."""
     name = str(reference)
     if isinstance(reference, RemoteReference):
@@ -166,8 +169,15 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
         return NotFound(_("The guide is not part of this installation."), _("Install qwenchat again from its wheel."))
     if isinstance(reference, FileReference):
         return NotFound(_("There is no file {path}.").format(path=clean_line(name)), _how())
-    sizes = [f"{model.size}:{quant.label}" for model in catalogue.models for quant in model.quantisations]
-    names = [*(model.size for model in catalogue.models), *sizes, "guide", *local]
+    if family := catalogue.family(name):
+        return NotFound(
+            _("{name} is a family of models, not one model.").format(name=clean_line(name)),
+            _("Choose one of them: {names}.").format(
+                names=enumerated(model.name for model in catalogue.of(family.name))
+            ),
+        )
+    quantised = [model.reference(quant) for model in catalogue.models for quant in model.quantisations]
+    names = [*(model.name for model in catalogue.models), *quantised, "guide", *local]
     near = difflib.get_close_matches(name.lower(), names, 3, 0.5)
     return NotFound(
         _('No model named "{model}".').format(model=clean_line(name)),
@@ -180,7 +190,7 @@ def _not_a_name(text: str) -> WrongUse:
 
 
 def _how() -> str:
-    return _("Give a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, or the path of a .gguf file.")
+    return _("Give a name such as 7b, 7b:q4_k_m or coder-7b, owner/repo:q4_k_m, or the path of a .gguf file.")
 
 
 def is_utf8(text: str) -> bool:
@@ -215,14 +225,19 @@ def path_in(text: str) -> Path | None:
         return Path(text)
 
 
-def _is_file(text: str) -> bool:
+def file_in(text: str) -> Path | None:
+    """Return the path of the file that a model reference names; None if it names none that exists."""
+    text = text.strip()
+    if not text or text.startswith("@") or text.lower() == "guide":
+        return None
+    path = path_in(text) or Path(text)
     try:
-        return (path_in(text) or Path(text)).is_file()
+        return path if path.is_file() else None
     except (OSError, ValueError):  # the name is too long, or has a NUL
-        return False
+        return None
 
 
-def _in_repo(text: str, catalogue: Catalogue) -> Reference:
+def _in_repo(text: str, catalogue: "Catalogue") -> Reference:
     owner, name, *inside = text.split("/")
     repo, _colon, quant = f"{owner}/{name}".partition(":")
     file = "/".join(inside)
@@ -240,10 +255,17 @@ def _in_repo(text: str, catalogue: Catalogue) -> Reference:
     return HubReference(repo, file, quant_label(quant))
 
 
-def _by_name(text: str, catalogue: Catalogue) -> Reference:
-    size, colon, quant = text.partition(":")
-    size = re.sub(r"^qwen2[-_ ]?|[-_ ]?instruct$", "", size.lower())
-    model = catalogue.get(size) or catalogue.get(size.replace("_", "."))
+def _by_name(text: str, catalogue: "Catalogue") -> Reference:
+    """Return the model that a text names, as `coder-7b:q4_k_m` or `coder:7b:q4_k_m`, otherwise the text as a name.
+
+    `qwen2:7b` remains a name: it is what Ollama calls its own file.
+    """
+    name, colon, quant = text.partition(":")
+    if catalogue.family(name) in catalogue.relatives:
+        size, second_colon, label = quant.partition(":")
+        if catalogue.get(f"{name}-{size}"):
+            name, colon, quant = f"{name}-{size}", second_colon, label
+    model = catalogue.get(name)
     if not model:
         return NameReference(text)
     if colon and not quant:
@@ -251,11 +273,11 @@ def _by_name(text: str, catalogue: Catalogue) -> Reference:
     return CatalogueReference(model, _quantisation(model, quant) if quant else None)
 
 
-def _quantisation(model: CatalogueModel, label: str) -> Quantisation:
+def _quantisation(model: "CatalogueModel", label: str) -> "Quantisation":
     if quant := model.quantisation(label):
         return quant
     labels = enumerated(quant.label for quant in model.quantisations)
     raise NotFound(
-        _("{size} is not published as {quant}.").format(size=model.size, quant=clean_line(label)),
+        _("{size} is not published as {quant}.").format(size=model.name, quant=clean_line(label)),
         _("Published: {labels}.").format(labels=labels),
     )

@@ -5,16 +5,16 @@ Nothing is loaded here.
 """
 
 import asyncio
+import os
 from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwenchat.engines.local.attached import AttachedWorker, SharedModel, shared_models
 from qwenchat.engines.local.loaded_model import PlannedModel
-from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.errors import QwenchatError
-from qwenchat.models import gguf
-from qwenchat.models.file_names import split_paths
-from qwenchat.runtime.load_planner import LoadOptions, load_warnings
+from qwenchat.runtime.load_options import LoadOptions, load_warnings
 from qwenchat.runtime.model_choice import is_guide
 
 if TYPE_CHECKING:
@@ -52,38 +52,35 @@ async def shared_model(
 def _planned(program: "Program", model: str, options: LoadOptions, shared: SharedModel) -> PlannedModel | None:
     """Return how the model is loaded in another program; None if that is another model, or not as it is wanted.
 
-    Raises NotFound or FileError.
+    Raises NotFound, WrongUse or FileError.
     """
     plan = shared.plan
-    if not agrees(options, plan) or not set(plan.peers) <= set(program.allowed_peers):
+    if not options.agree_with(plan) or not set(plan.peers) <= set(program.allowed_peers):
         return None
-    path = program.model_file(model)
-    if gguf.identity(path) != plan.identity:
-        return None
-    return PlannedModel(
+    same = PlannedModel(
         plan=plan,
         reference=model,
-        name=program.model_name(model),
+        name=shared.name,
         defaults=program.sampling.over(shared.advised),
         advised=shared.advised,
         warnings=load_warnings(plan),
-        files=tuple(split_paths(path)),
+        files=tuple(Path(os.fsdecode(file)) for file in shared.files),
         reads_history=not is_guide(model),
     )
+    if model == shared.reference:  # what it stands for need not be looked up; the free memory may be another now
+        return same if same.stamps() == shared.stamps else None
+    from qwenchat.models import gguf  # noqa: PLC0415 - it is seldom named in two ways
+    from qwenchat.models.file_names import split_paths  # noqa: PLC0415
+
+    path = program.model_file(model)
+    if gguf.identity(path) != plan.identity:
+        return None
+    return replace(same, name=program.model_name(model), files=tuple(split_paths(path)))
 
 
-def agrees(options: LoadOptions, plan: LoadPlan) -> bool:
-    """Return whether a model that was loaded by this plan is what the options ask for."""
-    asked = (
-        (options.ctx, plan.n_ctx),
-        (options.threads, plan.threads),
-        (options.gpu_layers, plan.gpu_layers),
-        (options.kv_type, plan.kv_type),
-    )
-    return (
-        all(wanted in (None, loaded) for wanted, loaded in asked)
-        and options.loras == plan.loras
-        and (options.with_peers or not plan.peers)
-        and not options.scores
-        and options.parallel <= plan.parallel
-    )
+def is_shared_here(program: "Program") -> bool:
+    """Return whether any program may share a model."""
+    try:
+        return any(program.paths.runtime.glob("*.sock"))
+    except OSError:
+        return False

@@ -3,23 +3,25 @@
 This is the only place that knows both kinds. Nothing is loaded or connected to before the engine is first asked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.ports import Engine
-from qwenchat.chat.sampling import qwen2_defaults_by_name
+from qwenchat.chat.sampling import UNSET, qwen2_defaults_by_name
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import RemoteReference, remote_in
-from qwenchat.runtime.attaching import may_attach, shared_model
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.attaching import is_shared_here, may_attach, shared_model
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.model_choice import lasting_reference
 from qwenchat.text.safe import clean_line
 
 if TYPE_CHECKING:
+    from qwenchat.engines.local.loaded_model import PlannedModel, Planner
+    from qwenchat.engines.local.protocol import Device
     from qwenchat.runtime.program import Program
 
 _OPTIONS_HERE = {
@@ -37,22 +39,28 @@ def engine_for(program: "Program", model: str, options: LoadOptions) -> Engine:
     """Return an engine for a model reference.
 
     Raises NotFound, FileError or CannotLoad for a file that can't be used; NotFound for an engine that the settings
-    lack, and WrongUse for load options that a server can't be given.
+    lack, and WrongUse for load options that a server can't be given. Where another program shares a model, the file is
+    looked at when it turns out that it has to be loaded here.
     """
-    record = partial(program.model_folders.used.add, lasting_reference(program, model))
     if remote := remote_in(model):
         _check_options(remote, options)
         server = program.remote_engines.server(remote.engine)
+        record = partial(program.model_folders.used.add, lasting_reference(program, model))
         return remote_engine(program, server, remote.model, ctx=options.ctx, connected=record)
-    engine = LocalEngine(
-        program.planner(model, options),
-        program.paths.engine_log,
-        program.saved_kv,
-        parallel=options.parallel,
-        attach=partial(shared_model, program, model, options) if may_attach(program, options) else None,
-    )
-    record()
-    return engine
+    attach = partial(shared_model, program, model, options) if may_attach(program, options) else None
+
+    def planner_at_last(found: Sequence["Device"]) -> "PlannedModel":
+        return _planner(program, model, options)(found)
+
+    planner = planner_at_last if attach and is_shared_here(program) else _planner(program, model, options)
+    return LocalEngine(planner, program.paths.engine_log, program.saved_kv, parallel=options.parallel, attach=attach)
+
+
+def _planner(program: "Program", model: str, options: LoadOptions) -> "Planner":
+    """Return what decides how a model is loaded here, and record that it is used."""
+    planner = program.planner(model, options)
+    program.model_folders.used.add(lasting_reference(program, model))
+    return planner
 
 
 def remote_engine(
@@ -70,11 +78,12 @@ def remote_engine(
     from qwenchat.engines.remote.engine import RemoteEngine  # noqa: PLC0415 - these import an HTTP library
     from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415
 
+    known = program.catalogue.by_served_name(model)
     return RemoteEngine(
         RemoteHttp(server, offline=program.remote_engines.offline),
         model,
         reference=str(RemoteReference(server.name, model)),
-        defaults=program.sampling.over(qwen2_defaults_by_name(model)),
+        defaults=program.sampling.over(known.sampling if known else UNSET).over(qwen2_defaults_by_name(model)),
         n_ctx=ctx or 0,
         connected=connected,
     )

@@ -9,12 +9,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qwenchat.chat.sampling import Sampling, qwen2_defaults
+from qwenchat.chat.sampling import UNSET, Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
 from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.peers import WITHOUT_PEERS
-from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan, Lora
+from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
@@ -22,29 +22,9 @@ from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import ModelHeader
+from qwenchat.runtime.load_options import LoadOptions, load_warnings
 from qwenchat.runtime.model_choice import is_guide
 from qwenchat.text.safe import human_size
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How the user asked for a model to be loaded; None follows the settings."""
-
-    ctx: int | None = None
-    threads: int | None = None
-    gpu_layers: int | None = None
-    kv_type: str | None = None
-    loras: tuple[Lora, ...] = ()
-    with_peers: bool = True
-    force: bool = False
-    parallel: int = 1
-    """How many requests are served together, each with a context window of that size."""
-    scores: bool = False
-    """Whether the chances of a prompt's tokens can be asked for."""
-    beside_screen: bool = False
-    """Whether a screen shows the answers while they are computed."""
-    attach: bool = False
-    """Whether a model may be used that another program has loaded and shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +88,9 @@ class LoadPlanner:
             split=self._split(fits),
             peers=self._peers_in(fits),
         )
-        advised = header.advised.over(qwen2_defaults(header.layers, header.width))
+        known = self.catalogue.by_title(header.name, header.layers, header.width)
+        makers = header.advised.over(known.sampling if known else UNSET)
+        advised = makers.over(qwen2_defaults(header.layers, header.width))
         return PlannedModel(
             plan=load,
             reference=reference,
@@ -155,24 +137,6 @@ class LoadPlanner:
         places = [here] if most else [here.alone, here]
         fits = [fit.assess(header, place, asked, kind, most_layers=most) for place in places for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
-
-
-def load_warnings(load: LoadPlan, *, chose_kv_type: bool = False) -> tuple[str, ...]:
-    """Return what the user should know about a model that is loaded like this.
-
-    `chose_kv_type` says that its KV type was not asked for.
-    """
-    warnings = []
-    if chose_kv_type and load.kv_type != "f16":
-        words = _("The KV cache is stored in 8 bits (q8_0), which makes room for {count:,} tokens.")
-        warnings.append(words.format(count=load.n_ctx))
-    if load.yarn_factor > 1:
-        words = _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.")
-        warnings.append(words.format(factor=load.yarn_factor))
-    if load.peers:
-        words = _("The model is spread over this computer and {peers}: what you write is computed there, too.")
-        warnings.append(words.format(peers=enumerated(load.peers)))
-    return tuple(warnings)
 
 
 def _beyond(name: str, asked: int, limit: int) -> CannotLoad:

@@ -55,19 +55,21 @@ def model_to_ask(program: "Program", named: str, session: Session | None) -> str
 
 
 def recommended_model(program: "Program") -> str:
-    """Return the model of the catalogue that suits this machine; the smallest where none does."""
+    """Return the Qwen2 model that suits this machine; the smallest where none does."""
     from qwenchat.models import recommendation
 
     best = recommendation.recommended(
         recommendation.assess_catalogue(program.catalogue, program.usable(measure=True), {})
     )
-    return best.reference if best else f"{program.catalogue.models[0].size}:{recommendation.USUAL_QUANT}"
+    return best.reference if best else f"{program.catalogue.models[0].name}:{recommendation.USUAL_QUANT}"
 
 
 def lasting_reference(program: "Program", model: str) -> str:
     """Return a model reference that means the same from any folder. Raises WrongUse, NotFound for an unknown engine."""
     from qwenchat.models import reference
 
+    if path := reference.file_in(model):  # no other reference, so what reads models need not be imported
+        return reference.path_reference(path.absolute())
     parsed = program.library.parse(model)
     if isinstance(parsed, reference.FileReference):
         return reference.path_reference(parsed.path.absolute())

@@ -20,7 +20,7 @@ from qwenchat.runtime.forecast import DocumentCount, Forecast, count_documents, 
 
 if TYPE_CHECKING:
     from qwenchat.documents.levels.choice import Speed
-    from qwenchat.runtime.load_planner import LoadOptions
+    from qwenchat.runtime.load_options import LoadOptions
 
 EngineFactory = Callable[[str, "LoadOptions"], Engine]
 """Makes an engine for a model reference; may block and raise NotFound, FileError or CannotLoad."""
@@ -198,7 +198,7 @@ class ModelManager:
             raise Interrupted(_("Loading was stopped."))
 
     def _wanted(self, session: Session) -> "tuple[str, LoadOptions]":
-        from qwenchat.runtime.load_planner import LoadOptions  # noqa: PLC0415 - the screen is there before planning is
+        from qwenchat.runtime.load_options import LoadOptions  # noqa: PLC0415 - the screen is there before planning is
 
         options = LoadOptions(
             ctx=session.context,

@@ -25,6 +25,7 @@ from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
     from qwenchat.chat.ports import Engine
+    from qwenchat.chat.session import Session
     from qwenchat.documents.collections import Collections
     from qwenchat.documents.index import DocumentIndex
     from qwenchat.engines.local.loaded_model import PlannedModel, Planner
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from qwenchat.models.fit import Resources
     from qwenchat.models.folders import ModelFolders
     from qwenchat.models.library import Library
-    from qwenchat.runtime.load_planner import LoadOptions
+    from qwenchat.runtime.load_options import LoadOptions
     from qwenchat.runtime.machine import Machine
     from qwenchat.runtime.remote_engines import RemoteEngines
     from qwenchat.sessions.store import Store
@@ -79,6 +80,10 @@ class Program:
     def sampling(self) -> Sampling:
         """The sampling parameters of the settings. Raises WrongUse for a number that makes no sense."""
         return Sampling(**msgspec.structs.asdict(self.settings.sampling)).check()
+
+    def offers_tools(self, session: "Session") -> bool:
+        """Return whether the model of a session may call tools."""
+        return self.settings.tools.enabled if session.tools is None else session.tools
 
     @MadeOnce
     def catalogue(self) -> "Catalogue":

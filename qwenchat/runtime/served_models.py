@@ -18,7 +18,7 @@ from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.errors import Interrupted, QueueFull
 from qwenchat.i18n import _
 from qwenchat.models.reference import remote_in
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 
 MOST_WAITING = 64
 """Requests that wait for their turn; more are refused."""

@@ -50,12 +50,12 @@ class SessionDocuments:
 
     def known(self, session: Session) -> "list[OwnedDocument]":
         """Return the documents of a session that are indexed; without any, no index is opened. It blocks."""
-        from qwenchat.documents.index import chat_owner  # noqa: PLC0415
-
         is_private = self._is_private(session.id)
         has_index = self._private is not None if is_private else self._program.paths.documents.exists()
         if not has_index and not session.collections:
             return []
+        from qwenchat.documents.index import chat_owner  # noqa: PLC0415
+
         index = self.index(session.id)
         found = {each.digest: each for each in index.owned(chat_owner(session.id))}
         return list((found | {each.digest: each for each in self._collected(session, index)}).values())
@@ -65,13 +65,13 @@ class SessionDocuments:
 
         The documents of other branches are not among them.
         """
-        from qwenchat.documents.document import document_of  # noqa: PLC0415
-        from qwenchat.documents.index import chat_owner  # noqa: PLC0415
-
         self._read[session.id] = []
         attached = {each.digest: each for each in in_parts(branch)}
         if not attached and not session.collections:
             return []
+        from qwenchat.documents.document import document_of  # noqa: PLC0415
+        from qwenchat.documents.index import chat_owner  # noqa: PLC0415
+
         index, owner = self.index(session.id), chat_owner(session.id)
         here = {each.digest for each in index.owned(owner)}
         index.add(owner, (document_of(each) for digest, each in attached.items() if digest not in here))

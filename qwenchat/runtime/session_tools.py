@@ -56,7 +56,7 @@ class SessionTools:
 
     def are_on(self, session: Session) -> bool:
         """Return whether the model of a session may call tools."""
-        return self._program.settings.tools.enabled if session.tools is None else session.tools
+        return self._program.offers_tools(session)
 
     async def all(self, session_id: str = "") -> dict[str, Tool]:
         """Return all tools, by the names that the model of a session knows them by; servers start where they must."""

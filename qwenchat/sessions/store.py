@@ -9,8 +9,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qwenchat.chat.ids import Clock, NewId, UUIDv7, unix_ms
 from qwenchat.chat.memory import no_such_message, no_such_session, without_added
@@ -24,12 +25,14 @@ from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.listing import SessionListing
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.outbox import QuestionOutbox
-from qwenchat.sessions.search import SessionSearch
 from qwenchat.sessions.trash import Trash
 from qwenchat.storage.database import BUSY_S, Database
 from qwenchat.storage.migrate import migrate
 from qwenchat.storage.read_only import cannot_be_saved
 from qwenchat.text.safe import encodable
+
+if TYPE_CHECKING:
+    from qwenchat.sessions.search import SessionSearch
 
 _OfSession = TypeVar("_OfSession", Message, WaitingQuestion)
 _INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?{',?' * rows.SESSION_COLUMNS.count(',')})"
@@ -56,10 +59,16 @@ class Store:
         self._clock, self._new_id = clock, new_id or UUIDv7(clock)
         self._outbox = QuestionOutbox(self._database, self._locks)
         self.listing = SessionListing(self._database)
-        self.search = SessionSearch(self._database)
         self.trash = Trash(self._database, self._locks, clock, deleted)
         if not self.is_read_only:
             self.settle()
+
+    @cached_property
+    def search(self) -> "SessionSearch":
+        """What finds messages by words."""
+        from qwenchat.sessions.search import SessionSearch  # noqa: PLC0415 - few programs search
+
+        return SessionSearch(self._database)
 
     @property
     def is_read_only(self) -> bool:

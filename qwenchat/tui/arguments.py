@@ -11,6 +11,7 @@ from pathlib import Path
 from qwenchat.chat.sampling import PARAMETERS
 from qwenchat.chat.session import Session
 from qwenchat.i18n import _, labelled
+from qwenchat.models.catalogue import QWEN2
 from qwenchat.models.reference import path_reference
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line, human_size
@@ -91,9 +92,10 @@ def _models(begun: str, program: Program, session: Session) -> _Offered:
                 window = _("{count:,} tokens of context").format(count=served.n_ctx) if served.n_ctx else ""
                 yield reference, clean_line(reference, 60), " · ".join(filter(None, (listing.server.host, window)))
     known = {model.reference for model in here}
-    for published in program.catalogue.models:
-        if published.size not in known and wanted in published.size:
-            yield published.size, published.size, _("to download")
+    offered = program.catalogue.models if wanted else program.catalogue.of(QWEN2)
+    for published in offered:
+        if published.name not in known and wanted in published.name:
+            yield published.name, published.name, _("to download")
     if _PATH.search(begun):
         yield from _paths(begun, program, session, (".gguf",))
 

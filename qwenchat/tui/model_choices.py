@@ -1,19 +1,27 @@
-"""All models that the user can choose: those on this machine first, then the catalogue, best first.
+"""All models that the user can choose: those on this machine first, then Qwen2 and its relatives, best first.
 
 Values only: no network, no widget. `model_choices` reads folders and headers and may measure the memory, so it is
 called from a thread.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qwenchat.errors import NotFound
-from qwenchat.i18n import _, labelled
+from qwenchat.i18n import _, enumerated, labelled, sentences
 from qwenchat.models import fit
-from qwenchat.models.catalogue import PublishedModel
+from qwenchat.models.catalogue import (
+    QWEN2,
+    Catalogue,
+    CatalogueModel,
+    Family,
+    PublishedModel,
+    Purpose,
+    ToolCalls,
+)
 from qwenchat.models.gguf import identity
 from qwenchat.models.layouts import FolderProblem
-from qwenchat.models.library import LocalModel, ToolCalls, owner, tools_by_width, tools_words
+from qwenchat.models.library import LocalModel, owner, tools_words
 from qwenchat.models.measured import ModelSpeed
 from qwenchat.models.recommendation import (
     Assessment,
@@ -47,7 +55,14 @@ class ModelChoice:
     """How well it fits; None for a file that can't be used."""
     is_best_of_size: bool = False
     """Whether it is the best quantisation of its size here."""
+    about_family: str = ""
+    """What its family is and how to see all of it, where this model stands for the family in the list."""
     is_recommended: bool = False
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether it is to download and of another family than Qwen2."""
+        return self.local is None and self.published is not None and self.published.model.family != QWEN2
 
     @property
     def problem(self) -> str:
@@ -59,7 +74,7 @@ class ModelChoice:
         """How well it calls tools; None where that is not known."""
         if self.local:
             return self.local.tools
-        return tools_by_width(self.published.model.shape.width) if self.published else None
+        return self.published.model.calls_tools if self.published else None
 
     @property
     def must_accept(self) -> bool:
@@ -95,20 +110,22 @@ class ModelChoice:
 
     def details(self) -> list[str]:
         """Return what else is known of it, line by line."""
-        lines = [self._facts(), self._advice()]
+        lines = [self._facts(), self._advice(), self.about_family or self._other_quantisations()]
         if self.problem:
             lines.append(self.problem)
         elif self.assessment:
             if self.is_recommended:
                 lines.append("★ " + advice(self.assessment))
             lines.append(_sentence(reason(self.assessment)))
-        if not self.problem and self.tools:
-            lines.append(_tools_sentence(self.tools))
+        if not self.problem:
+            lines.append(sentences(self._nature(), _tools_sentence(self.tools) if self.tools else ""))
         if self.assessment and self.assessment.disk_missing:
             missing = human_size(self.assessment.disk_missing)
             lines.append(_("The download needs {size} more disk space.").format(size=missing))
         if self.local:
             lines.append(labelled(owner(self.local), self.local.path))
+        elif self.published and not self.published.model.is_from_its_makers:
+            lines.append(_publisher(self.published.model))
         return [clean_line(line, 600) for line in lines if line]
 
     def answers_to(self, name: str) -> bool:
@@ -133,6 +150,22 @@ class ModelChoice:
         facts.append(_("{count:,} tokens of context").format(count=context) if context else "")
         facts.append(model.licence if model else "")
         return " · ".join(fact for fact in facts if fact)
+
+    def _other_quantisations(self) -> str:
+        if self.local is None and self.published and self.is_best_of_size:
+            return _("Type {name} to see all its quantisations.").format(name=self.published.model.name)
+        return ""
+
+    def _nature(self) -> str:
+        if self.local.only_completes if self.local else self._purpose is Purpose.COMPLETION:
+            return _("It continues text instead of answering.")
+        if self._purpose is Purpose.REASONING:
+            return _("It thinks before it answers, which takes time and tokens.")
+        return ""
+
+    @property
+    def _purpose(self) -> Purpose | None:
+        return self.published.model.purpose if self.published else None
 
     def _advice(self) -> str:
         if self.reference == "guide":
@@ -176,9 +209,13 @@ def model_choices(program: Program) -> ModelChoices:
     (models, problems), speeds = program.library.survey(), program.machine.measured.speeds()
     kv_type = program.settings.model.kv_type
     local = local_files([model for model in models if not model.problem], speeds)
-    assessments = assess_catalogue(program.catalogue, resources, local, kv_type=kv_type)
-    best = recommended(assessments)
-    by_reference = {assessment.reference: assessment for assessment in assessments}
+    catalogue = program.catalogue
+    assessments = {
+        family.name: assess_catalogue(catalogue, resources, local, family=family.name, kv_type=kv_type)
+        for family in catalogue.families
+    }
+    best = recommended(assessments[QWEN2])
+    by_reference = {assessment.reference: assessment for rows in assessments.values() for assessment in rows}
     choices = []
     for model in sorted(models, key=lambda model: bool(model.problem)):
         assessment = None
@@ -191,33 +228,48 @@ def model_choices(program: Program) -> ModelChoices:
             ModelChoice(model.reference, model, model.published, assessment=assessment, is_recommended=is_best)
         )
     usable = {choice.reference for choice in choices if not choice.problem}
-    downloads = _downloadable(program, assessments, best)
-    here = (*choices, *_guide(program))
-    return ModelChoices(
-        resources,
-        (*here, *(choice for choice in downloads if choice.reference not in usable)),
-        problems=tuple(problems),
-    )
+    downloads = _downloadable(catalogue, assessments, best, usable)
+    return ModelChoices(resources, (*choices, *_guide(program), *downloads), problems=tuple(problems))
 
 
 def _downloadable(
-    program: Program, assessments: Sequence[Assessment], best: Assessment | None
+    catalogue: Catalogue,
+    assessments: Mapping[str, Sequence[Assessment]],
+    best: Assessment | None,
+    usable: Container[str],
 ) -> Iterator[ModelChoice]:
-    """Yield the whole catalogue in the order of the assessments, which have the best of each size first."""
-    sizes = set[str]()
-    for assessment in assessments:
-        size, _colon, label = assessment.reference.partition(":")
-        model = program.catalogue.get(size)
-        quant = model.quantisation(label) if model else None
-        if model and quant:
-            yield ModelChoice(
-                assessment.reference,
-                published=PublishedModel(model, quant),
-                assessment=assessment,
-                is_best_of_size=size not in sizes,
-                is_recommended=assessment is best,
-            )
-        sizes.add(size)
+    """Yield what is not usable here, family by family, in the order of the assessments: the best of each size first.
+
+    The first of each family but Qwen2 stands for the family.
+    """
+    for family in catalogue.families:
+        sizes, about = set[str](), "" if family.name == QWEN2 else _about_family(catalogue, family)
+        for row in assessments[family.name]:
+            if row.published is None:
+                continue
+            size = row.published.model.size
+            if row.reference not in usable:
+                yield ModelChoice(
+                    row.reference,
+                    published=row.published,
+                    assessment=row,
+                    is_best_of_size=size not in sizes,
+                    about_family=about,
+                    is_recommended=row is best,
+                )
+                about = ""
+            sizes.add(size)
+
+
+def _about_family(catalogue: Catalogue, family: Family) -> str:
+    sizes = enumerated(model.size for model in catalogue.of(family.name))
+    words = _("{title}: {about} Sizes: {sizes}. Type {name} to see all of them.")
+    return words.format(title=family.title, about=family.about_here(), sizes=sizes, name=family.name)
+
+
+def _publisher(model: CatalogueModel) -> str:
+    words = _("The makers of the model publish no such file; this one is from {owner}.")
+    return words.format(owner=model.repo.partition("/")[0])
 
 
 def _assess(model: LocalModel, resources: fit.Resources, kv_type: str, speed: ModelSpeed | None) -> Assessment | None:

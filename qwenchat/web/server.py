@@ -13,8 +13,9 @@ import asyncio
 import html
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +23,6 @@ from string import Template
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from qwenchat.errors import NetworkError
 from qwenchat.i18n import _, language
 from qwenchat.net.addresses import is_loopback, origin
 from qwenchat.web.tab import END_S, Size, Tab
@@ -66,21 +66,20 @@ class WebServer:
         self._secret, self._ticket = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self._is_private = True
         """Whether it listens at this machine alone."""
-        self._sockets: set[web.WebSocketResponse] = set()
+        self._websockets: set[web.WebSocketResponse] = set()
 
-    async def serve(self, host: str, port: int, started: Callable[[Addresses], None]) -> None:
-        """Serve at an IP address of this machine until cancelled, and then until all programs have ended.
+    @asynccontextmanager
+    async def serving(self, listening: socket.socket, url: str) -> AsyncIterator[Addresses]:
+        """Serve at a socket as long as the context is open, and then until all programs have ended.
 
-        Port 0 is a free one. Raises NetworkError where the address can't be used.
+        `url` is that of the socket.
         """
-        self._is_private = is_loopback(host)
+        self._is_private = is_loopback(origin(url)[1])
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=END_S)
         await runner.setup()
         try:
-            port = await _listen(runner, host, port)
-            base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            started(Addresses(page=f"{base}/{self._secret}/", once=f"{base}/once/{self._ticket}"))
-            await asyncio.Event().wait()
+            await web.SockSite(runner, listening).start()
+            yield Addresses(page=f"{url}/{self._secret}/", once=f"{url}/once/{self._ticket}")
         finally:
             await runner.cleanup()
 
@@ -115,28 +114,30 @@ class WebServer:
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         """Start a program and pass on what it and the page say until one of them ends."""
-        socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=_LONGEST_MESSAGE, compress=False)
-        await socket.prepare(request)
-        self._sockets.add(socket)
+        websocket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=_LONGEST_MESSAGE, compress=False)
+        await websocket.prepare(request)
+        self._websockets.add(websocket)
         try:
-            if len(self._sockets) > MOST_TABS:
-                await socket.send_bytes(
+            if len(self._websockets) > MOST_TABS:
+                await websocket.send_bytes(
                     _("{count} tabs are open, which is the limit.").format(count=MOST_TABS).encode()
                 )
             else:
-                await self._connect(socket, _size(request.query.get("width", ""), request.query.get("height", "")))
+                await self._connect(websocket, _size(request.query.get("width", ""), request.query.get("height", "")))
         finally:
-            self._sockets.discard(socket)
-            await socket.close()
-        return socket
+            self._websockets.discard(websocket)
+            await websocket.close()
+        return websocket
 
-    async def _connect(self, socket: web.WebSocketResponse, size: Size) -> None:
+    async def _connect(self, websocket: web.WebSocketResponse, size: Size) -> None:
         try:
             tab = await Tab.open(self._command, self._environ, size)
         except OSError as error:
-            await socket.send_bytes(_("The screen can't be started: {reason}.").format(reason=error.strerror).encode())
+            await websocket.send_bytes(
+                _("The screen can't be started: {reason}.").format(reason=error.strerror).encode()
+            )
             return
-        both = [asyncio.create_task(_draw(tab, socket)), asyncio.create_task(_type(tab, socket))]
+        both = [asyncio.create_task(_draw(tab, websocket)), asyncio.create_task(_type(tab, websocket))]
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -149,20 +150,7 @@ class WebServer:
 
     async def _end_all(self, _app: web.Application) -> None:
         """Close every tab, so that its program saves everything and ends."""
-        await asyncio.gather(*(socket.close(code=WSCloseCode.GOING_AWAY) for socket in self._sockets))
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> int:
-    """Listen, and return the port."""
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise NetworkError(
-            _("Can't serve at {host}:{port}: {reason}.").format(host=host, port=port, reason=error.strerror),
-            _("Choose another port, or another address of this computer."),
-        ) from error
-    listening: int = runner.addresses[0][1]
-    return listening
+        await asyncio.gather(*(websocket.close(code=WSCloseCode.GOING_AWAY) for websocket in self._websockets))
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -186,17 +174,17 @@ async def _page(_request: web.Request) -> web.StreamResponse:
     return web.Response(text=text, content_type="text/html")
 
 
-async def _draw(tab: Tab, socket: web.WebSocketResponse) -> None:
+async def _draw(tab: Tab, websocket: web.WebSocketResponse) -> None:
     """Send what the program draws, until it ends or the browser does not take it."""
     with suppress(ConnectionError, TimeoutError):
         while written := await tab.read():
             async with asyncio.timeout(_SLOW_S):
-                await socket.send_bytes(written)
+                await websocket.send_bytes(written)
 
 
-async def _type(tab: Tab, socket: web.WebSocketResponse) -> None:
+async def _type(tab: Tab, websocket: web.WebSocketResponse) -> None:
     """Do what the page says, until it is gone. What it does not know is ignored."""
-    async for message in socket:
+    async for message in websocket:
         if message.type is not WSMsgType.TEXT:
             continue
         try:
@@ -209,7 +197,7 @@ async def _type(tab: Tab, socket: web.WebSocketResponse) -> None:
             case ["resize", {"width": int(columns), "height": int(rows)}]:
                 tab.resize(Size.of(columns, rows))
             case ["ping", str(sent)]:
-                await socket.send_json(["pong", sent])
+                await websocket.send_json(["pong", sent])
 
 
 def _size(columns: str, rows: str) -> Size:

@@ -41,7 +41,7 @@ from qwenchat.documents.levels.question import DocumentQuery, languages_of, sear
 from qwenchat.documents.levels.retrieval import ranked
 from qwenchat.documents.levels.small_request import SmallRequests
 from qwenchat.engines.local.engine import LocalEngine
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
 from qwenchat.text.token_estimate import estimated_tokens
 from tests.bench.reading_set import Asked, questions

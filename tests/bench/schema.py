@@ -16,7 +16,7 @@ from random import Random
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.schema import compiler
-from qwenchat.engines.schema.document import Reason, SchemaRefused
+from qwenchat.engines.schema.refusal import Reason, SchemaRefused
 from tests.fakes import schemas
 from tests.fakes.engines import answer, engine, questions
 

@@ -26,7 +26,7 @@ from qwenchat.chat.turn import Turns
 from qwenchat.engines.generation import QueuedGeneration
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.local.loaded_model import Planner
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
 from qwenchat.tools.builtin.calculator import Calculator
 from qwenchat.tools.builtin.date_time import DateTime, DaysBetween

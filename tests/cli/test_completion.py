@@ -80,6 +80,10 @@ def test_a_model_that_begins_as_a_path_is_left_to_the_shell(begun: str, command:
     [
         ("qwenchat ask -m 5", {"57b-a14b"}),
         ("qwenchat models pull 7b:q4", {"7b:q4_0", "7b:q4_k_m"}),
+        ("qwenchat models pull qwq", {"qwq-32b"}),
+        ("qwenchat models pull r1-7b:q4", {"r1-7b:q4_k_m"}),
+        ("qwenchat models fit math", {"math", "math-1.5b", "math-7b", "math-72b"}),
+        ("qwenchat models catalog q", {"qwen2", "qwen2.5", "qwen2.5-1m", "qwen2-math", "qwq"}),
         ("qwenchat models pull --from h", {"hf", "hf-mirror"}),
         ("qwenchat --theme p", {"paper", "plum"}),
         ("qwenchat config get sampling.top", {"sampling.top_p", "sampling.top_k"}),

@@ -124,16 +124,52 @@ def test_catalog() -> None:
     human = qwenchat("models", "catalog")
     assert "7b:q4_k_m\t4.68 GB\t32,768 (131,072 YaRN)\tApache-2.0" in human.stdout
     assert "72b:" in human.stderr
+    assert "coder" not in human.stdout and "(0.5b, 1.5b, 3b, 7b, 14b, 32b)" in human.stderr
+
+
+def test_catalog_of_another_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = run("catalog", "Coder")
+    assert [model["name"] for model in catalog] == [f"coder-{size}b" for size in ("0.5", "1.5", 3, 7, 14, 32)]
+    assert {model["licence"] for model in catalog} == {"Apache-2.0", "Qwen Research"}
+    everything = {model["name"]: model for model in run("catalog", "--all")}
+    assert list(everything)[:6] == ["0.5b", "1.5b", "7b", "57b-a14b", "72b", "qwen2.5-0.5b"] and len(everything) > 30
+    assert everything["r1-7b"]["sampling"]["temperature"] == 0.6 and everything["7b"]["sampling"] == {}
+    assert [everything[name]["purpose"] for name in ("7b", "qwq-32b", "coder-base-3b")] == [
+        "chat",
+        "reasoning",
+        "completion",
+    ]
+    human = qwenchat("models", "catalog", "r1")
+    assert "r1-7b:q4_k_m\t4.68 GB\t131,072\tMIT" in human.stdout and "\tabout 5.4" in human.stdout
+    assert "catalog FAMILY" not in human.stderr
+    monkeypatch.setenv("LANGUAGE", "zh_CN")
+    assert "编写、讲解、修复约九十种语言的代码" in qwenchat("models", "catalog").stderr
+    assert "适合 16 GB 内存的笔记本" in qwenchat("models", "catalog", "coder").stderr
 
 
 def test_fit() -> None:
     told = run("fit")
     rows = told["models"]
     assert len(rows) == 44 and told["machine"]["bandwidth"] > 1e8
+    assert {row["family"] for row in rows} == {"qwen2"}
+    families = {each["family"]: each["recommended"] for each in told["families"]}
+    assert list(families)[:3] == ["qwen2.5", "qwen2.5-1m", "coder"] and "qwen2" not in families
+    assert all(best is None or best.startswith(f"{family}-") for family, best in families.items())
     assert told["recommended"] in (None, rows[0]["model"])
     human = qwenchat("models", "fit", "7b:q4_k_m")
     assert human.stdout.startswith("7b:q4_k_m\t") and "~" in human.stdout
     assert "estimate" in human.stderr
+
+
+def test_fit_recommends_inside_what_was_asked_for() -> None:
+    told = run("fit", "coder")
+    assert {row["family"] for row in told["models"]} == {"coder"} and len(told["models"]) == 48
+    assert told["recommended"] in (None, told["models"][0]["model"]) and told["families"] == []
+    assert {row["model"].partition(":")[0] for row in run("fit", "qwen2.5:7b")["models"]} == {"qwen2.5-7b"}
+    assert [row["model"] for row in run("fit", "r1:7b:q8_0")["models"]] == ["r1-7b:q8_0"]
+    human = qwenchat("models", "fit")
+    assert "coder" not in human.stdout and "coder: coder-" in human.stderr
+    assert "coder: " not in qwenchat("models", "fit", "coder").stderr
 
 
 def test_fit_of_a_model_that_is_not_of_the_catalogue(ours: Path) -> None:
@@ -172,6 +208,13 @@ def test_info(ours: Path) -> None:
     assert (facts["layers"], facts["path"], len(facts["identity"])) == (2, str(path), 32)
     human = qwenchat("models", "info", path)
     assert "layers: 2" in human.stdout and "continues text" in human.stderr
+
+
+def test_a_base_model_is_one_whatever_its_template_says(ours: Path) -> None:
+    write_model(ours / "qwen2.5-coder-7b-q8_0.gguf")
+    (row,) = run("list")
+    assert (row["model"], row["name"], row["tools"]) == ("coder-base-7b:q8_0", "Qwen2.5 Coder 7B", "no")
+    assert "continues text" in qwenchat("models", "info", "coder-base:7b").stderr
 
 
 def test_verify(elsewhere: Path, ours: Path) -> None:
@@ -294,6 +337,10 @@ def test_a_damaged_model_is_not_exported(elsewhere: Path) -> None:
     ("words", "code", "told"),
     [
         (["info", "8b"], 3, "Did you mean"),
+        (["info", "coder"], 3, "coder-7b"),
+        (["pull", "r1"], 3, "r1-14b"),
+        (["catalog", "llama"], 3, "qwen2.5-1m"),
+        (["fit", "qwen3"], 3, "No model named"),
         (["info", "7b:q4_k_m"], 3, "models pull 7b:q4_k_m"),
         (["verify", "7b:q9"], 3, "q8_0"),
         (["info", "./none.gguf"], 3, "no file"),

@@ -10,10 +10,10 @@ from tests.fakes.commands import environment, qwenchat
 from tests.fakes.web_tabs import serving
 
 
-@pytest.mark.parametrize("host", ["studio", "", "1.2.3", "http://127.0.0.1"])
+@pytest.mark.parametrize("host", ["no such host", "http://127.0.0.1"])
 def test_an_address_that_is_none_is_refused(host: str) -> None:
     done = qwenchat("web", "--host", host)
-    assert (done.returncode, done.stdout) == (2, "") and "not an IP address" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "") and "not an address of this computer" in done.stderr
 
 
 def test_offline_nobody_else_may_come() -> None:
@@ -40,7 +40,7 @@ def test_without_the_extra_it_says_how_to_install_it(missing: str) -> None:
 def test_it_prints_the_address_and_ends_with_ctrl_c() -> None:
     with serving() as web:
         assert web.page.startswith("http://127.0.0.1:") and len(web.page) > 50
-        assert web.interrupt() == 130
+        assert web.interrupt() == 0
         assert web.process.stderr
         assert "Warning" not in web.process.stderr.read()
 

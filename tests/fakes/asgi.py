@@ -57,9 +57,12 @@ class Client:
         *,
         left: asyncio.Event | None = None,
         pieces: int = 1,
-        begun: asyncio.Event | None = None,
+        reads: asyncio.Event | None = None,
     ) -> Response:
-        """Send a request whose body comes in so many pieces; the client has `left` once that is set."""
+        """Send a request whose body comes in so many pieces.
+
+        The client has `left` once that is set, and `reads` nothing before that is.
+        """
         response, gone = Response(), left or asyncio.Event()
         size = max(1, -(-len(body) // pieces))
         to_send = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
@@ -75,10 +78,10 @@ class Client:
             if message["type"] == "http.response.start":
                 response.status = message["status"]
                 response.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-            else:
-                response.pieces.append(message.get("body", b""))
-                if begun:
-                    begun.set()
+                return
+            response.pieces.append(message.get("body", b""))
+            if reads:
+                await reads.wait()
 
         named = {**self._headers, **(headers or {})}
         scope = {

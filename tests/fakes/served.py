@@ -79,7 +79,7 @@ def serve(model: Path, *options: str, **environ: str) -> Iterator[ServeProcess]:
         served = _SERVED.search(line)
         assert served, line + process.stderr.read()
         yield ServeProcess(served[1], process)
-        children = psutil.Process(process.pid).children(recursive=True)
+        children = [] if process.poll() is not None else psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
         assert process.stderr.read() == ""

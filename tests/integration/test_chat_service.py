@@ -22,7 +22,7 @@ from qwenchat.runtime.events import (
     TurnFailed,
     WaitingChanged,
 )
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import SessionAccess
 from qwenchat.sessions.store import Store

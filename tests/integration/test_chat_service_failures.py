@@ -20,7 +20,7 @@ from qwenchat.runtime.events import (
     TurnFailed,
     TurnReported,
 )
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
 from tests.fakes.scripted import ScriptedEngine
 from tests.fakes.services import LoadsLater, running, texts

@@ -13,7 +13,7 @@ from qwenchat.engine_settings import EngineSettings
 from qwenchat.engines.local.protocol import Lora
 from qwenchat.errors import NotFound, RemoteError, WrongUse
 from qwenchat.runtime.engine_check import EngineReport, check_engine, limitations
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.model_choice import lasting_reference, opening_model
 from qwenchat.runtime.program import Program
 from tests.fakes.standin_chat import answer_chunks, streamed, usage

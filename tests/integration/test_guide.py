@@ -11,7 +11,7 @@ from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
 from qwenchat.models.gguf import check, read_header
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
 from tests.fakes import guide
 from tests.fakes.engines import GREEDY, answer

@@ -10,7 +10,7 @@ from qwenchat.chat.ports import Engine
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.events import ChatEvent, QueueChanged, TurnFailed
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
 from tests.fakes.scripted import ScriptedEngine
 from tests.tui.screens import until

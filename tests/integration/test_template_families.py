@@ -8,6 +8,8 @@ import pytest
 from qwenchat.chat.prompt import Turn
 from qwenchat.engines.chat_template import ChatTemplate, Rendered
 from qwenchat.engines.prompt_format import ChatMLFormat, TemplateFormat, prompt_format_for
+from qwenchat.models import catalogue
+from qwenchat.models.catalogue import Purpose
 
 CHAT = [Turn("user", "Q"), Turn("assistant", "A"), Turn("user", "R")]
 WITH_SYSTEM = [Turn("system", "S"), *CHAT]
@@ -113,6 +115,17 @@ async def test_a_template_s_own_system_prompt_is_used_where_the_user_gave_none(
             before = f"<|im_start|>system\n{shown}<|im_end|>\n" if shown else ""
             chat = "".join(f"<|im_start|>{turn.role}\n{turn.text}<|im_end|>\n" for turn in CHAT)
             assert prompt == f"{before}{chat}<|im_start|>assistant\n{opening}"
+
+
+@pytest.mark.parametrize(
+    ("family", "template"),
+    [("qwen2", QWEN_2), ("qwen2.5", QWEN_2_5), ("coder", QWEN_2_5), ("math", QWEN_2_5), ("qwq", QWQ), ("r1", R1)],
+)
+async def test_the_catalogue_says_of_a_family_what_the_chat_does_with_it(family: str, template: str) -> None:
+    made = await prompt_format_for(ChatTemplate(source=template, bos="<s>", eos=""), chatml=True)
+    for model in catalogue.load().of(family):
+        assert (model.purpose is Purpose.REASONING) == bool(made.opening)
+        assert (model.calls_tools != "no") == (made.calls is not None)
 
 
 async def test_json_is_written_as_templates_ask_for_it() -> None:

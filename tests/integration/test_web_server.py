@@ -11,7 +11,7 @@ import aiohttp
 import psutil
 import pytest
 
-from qwenchat.errors import NetworkError
+from qwenchat.server.listening import listen, url_of
 from qwenchat.web import server, tab
 from qwenchat.web.server import Addresses, WebServer
 from qwenchat.web.tab import Size
@@ -27,14 +27,10 @@ SIZE = (
 @asynccontextmanager
 async def serving(*command: str, code: str = ECHO) -> AsyncIterator[Addresses]:
     """Serve a command, or a program in Python, at a free port, to the end of all its tabs."""
-    started: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
     web = WebServer(command or (sys.executable, "-c", code), os.environ)
-    serving = asyncio.create_task(web.serve("127.0.0.1", 0, started.set_result))
-    try:
-        yield await asyncio.wait_for(started, 30)
-    finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+    with listen("127.0.0.1", 0) as listening:
+        async with web.serving(listening, url_of(listening)) as addresses:
+            yield addresses
 
 
 async def get(url: str, **headers: str) -> tuple[int, str]:
@@ -205,10 +201,3 @@ async def test_the_end_of_the_server_is_the_end_of_its_tabs() -> None:
     await open_tab.ends()
     await session.close()
     assert programs and not any(program.is_running() for program in programs)
-
-
-async def test_a_port_in_use_is_an_error() -> None:
-    async with serving() as addresses:
-        port = urlsplit(addresses.page).port or 0
-        with pytest.raises(NetworkError, match="in use"):
-            await WebServer(["true"], {}).serve("127.0.0.1", port, print)

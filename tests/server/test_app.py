@@ -16,7 +16,7 @@ from qwenchat.chat.ports import Capabilities, Engine, Mode, Request
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import CannotLoad, PromptTooLong, QwenchatError
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.served_models import ServedModels
 from qwenchat.runtime.served_names import ServedNames
@@ -378,6 +378,17 @@ async def test_a_client_that_leaves_ends_its_answer(stream: bool) -> None:
     left.set()
     await sending
     assert engine.is_cancelled and served.running == served.waiting == 0
+
+
+async def test_a_slow_reader_holds_no_turn() -> None:
+    served, reads, left = served_by(scripted("word " * 500)), asyncio.Event(), asyncio.Event()
+    one = Client(App(served, ServedNames(Program.here(), "guide"), Access()))
+    body = json.dumps({**HELLO, "stream": True}).encode()
+    slow = asyncio.create_task(one.send("POST", CHAT, body, left=left, reads=reads))
+    assert (await one.post(CHAT, HELLO)).status == 200
+    assert not slow.done() and served.running == 0
+    reads.set()
+    assert (await slow).events[-1] == "[DONE]"
 
 
 async def test_a_stream_says_that_it_is_still_there() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pyte
+from pyte.screens import Char
 
 from tests.fakes.commands import ROOT, environment
 
@@ -54,6 +55,12 @@ class Terminal:
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
+
+    @property
+    def cells(self) -> list[list[Char]]:
+        """What the terminal shows, with its colours; the second cell of a wide character is empty."""
+        screen = self._emulated
+        return [[screen.buffer[row][column] for column in range(screen.columns)] for row in range(screen.lines)]
 
     @property
     def cursor(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from textual.widgets import Button
 from qwenchat.chat.message import Status
 from qwenchat.chat.ports import Engine
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.tui.dialogs.model import ModelScreen
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until

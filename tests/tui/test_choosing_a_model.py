@@ -1,5 +1,6 @@
 """The welcome and the model picker, as a person uses them; downloads come from a hub on loopback."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, OptionList
 
+from qwenchat.i18n import use_language
 from qwenchat.models import library as library_module
 from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
 from qwenchat.tui.dialogs.dialog import Complaint
@@ -143,6 +145,60 @@ async def test_a_click_looks_and_a_double_click_takes(program: StillProgram, dow
         assert not downloads.all()
         await pilot.double_click(OptionList, offset=(4, 5))
         await until(lambda: [download.reference for download in downloads.all()] == ["0.5b:q8_0"])
+
+
+async def test_relatives_have_one_line_each_until_a_name_is_typed(
+    program: StillProgram, downloads: BackgroundDownloads
+) -> None:
+    app = DialogApp(ModelScreen(program, "", downloads))
+    async with app.run_test(size=(120, 90)) as pilot:
+        await until(lambda: "Relatives of Qwen2" in app.words)
+        words = app.words
+        assert words.index("72b:q") < words.index("Relatives of Qwen2") < words.index("qwen2.5-")
+        for size in ("0.5b", "1.5b", "7b", "57b-a14b", "72b"):
+            assert len(re.findall(rf"^\W*{size}:q", words, re.MULTILINE)) == 1, size
+        families = ["qwen2.5", "qwen2.5-1m", "coder", "math", "qwen2-math", "qwq", "r1", "coder-base"]
+        for family in families:
+            assert len(re.findall(rf"^\W*{re.escape(family)}-[\d.]+b:q", words, re.MULTILINE)) == 1
+        await pilot.press(*"r1")
+        await until(lambda: reference_of(app).startswith("r1-"))
+        await until(lambda: "qwen2.5-" not in app.words)
+        assert {f"r1-{size}:q8_0" for size in ("1.5b", "7b", "14b", "32b")} <= set(app.words.split())
+        shown = re.sub(r"[\s│]+", " ", app.words)
+        assert "Sizes: 1.5b, 7b, 14b, 32b. Type r1 to see all of them." in shown
+        assert "It thinks before it answers, which takes time and tokens. It can't call tools." in shown
+        assert "this one is from bartowski" in shown
+
+
+async def test_a_relative_s_licence_is_accepted_before_its_download(
+    program: StillProgram, downloads: BackgroundDownloads
+) -> None:
+    app = DialogApp(ModelScreen(program, "", downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: reference_of(app))
+        await pilot.press(*"coder-3b:q4_k_m", "enter")
+        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await until(lambda: "Qwen Research licence" in app.words)
+        assert not downloads.all()
+
+
+@pytest.mark.parametrize(
+    ("language", "about", "advice"),
+    [("en", "For programming:", "For laptops with 16 GB"), ("zh_CN", "用于编程：", "适合 16 GB 内存的笔记本")],
+)
+def test_families_are_described_in_the_user_s_language(
+    program: StillProgram, language: str, about: str, advice: str
+) -> None:
+    use_language(language)
+    found = model_choices(program)
+    (stands,) = [
+        choice
+        for choice in found.catalogue
+        if choice.about_family and choice.reference.startswith("coder-") and "base" not in choice.reference
+    ]
+    assert any(about in line for line in stands.details())
+    (seven,) = [choice for choice in found.catalogue if choice.reference == "coder-7b:q5_k_m"]
+    assert any(advice in line for line in seven.details()) and not seven.about_family
 
 
 async def test_giving_a_download_up_is_asked_first(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qwenchat.chat.message import Message, Status
 from qwenchat.chat.ports import Engine
 from qwenchat.errors import NotFound
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.tui.dialogs.compare import CompareScreen, VariantPane
 from qwenchat.tui.widgets.prose import Prose
 from tests.fakes.scripted import ScriptedEngine

@@ -6,8 +6,8 @@ import pytest
 
 from qwenchat.config import ServerSettings, Settings
 from qwenchat.engines.local.protocol import LoadPlan, Lora
-from qwenchat.runtime.attaching import agrees, may_attach
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.attaching import may_attach
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
 
 PLAN: dict[str, Any] = {
@@ -45,7 +45,7 @@ LORA = Lora(b"/a.gguf", 0.5)
 def test_what_was_asked_for_explicitly_must_agree(
     options: dict[str, Any], plan: dict[str, Any], expected: bool
 ) -> None:
-    assert agrees(LoadOptions(**options), LoadPlan(**{**PLAN, **plan})) is expected
+    assert LoadOptions(**options).agree_with(LoadPlan(**{**PLAN, **plan})) is expected
 
 
 def test_options_and_settings_may_forbid_it() -> None:

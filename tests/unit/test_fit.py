@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwenchat.models import catalogue
-from qwenchat.models.catalogue import PublishedModel
+from qwenchat.models.catalogue import QWEN2, PublishedModel
 from qwenchat.models.fit import (
     DISK_RESERVE,
     KV_BYTES,
@@ -145,8 +145,8 @@ def test_room_on_the_disk() -> None:
     assert disk_missing(5 * GIB, 5 * GIB) == DISK_RESERVE
 
 
-def best_of(here: Resources) -> str:
-    best = recommended(assess_catalogue(CATALOG, here, {}))
+def best_of(here: Resources, family: str = QWEN2) -> str:
+    best = recommended(assess_catalogue(CATALOG, here, {}, family=family))
     return best.reference if best else ""
 
 
@@ -173,6 +173,38 @@ def test_the_largest_model_that_runs_well_is_recommended(
     rows = assess_catalogue(CATALOG, machine(ram, gpu, bandwidth=bandwidth), {})
     assert best_of(machine(ram, gpu, bandwidth=bandwidth)) == reference
     assert len(rows) == 44 and not rows[-1].suits
+
+
+@pytest.mark.parametrize(
+    ("family", "references"),
+    [
+        ("qwen2.5", ["1.5b:q4_k_m", "3b:q4_k_m", "7b:q4_k_m", "32b:q4_0", "72b:q4_k_m"]),
+        ("qwen2.5-1m", ["", "", "7b:q4_k_m", "14b:q4_k_m", "14b:q8_0"]),
+        ("coder", ["1.5b:q4_k_m", "3b:q4_k_m", "7b:q4_k_m", "32b:q4_0", "32b:q4_k_m"]),
+        ("math", ["1.5b:q4_k_m", "1.5b:q4_k_m", "7b:q4_k_m", "7b:q4_k_m", "72b:q4_k_m"]),
+        ("qwen2-math", ["1.5b:q4_k_m", "1.5b:q4_k_m", "7b:q4_k_m", "7b:q4_k_m", "72b:q4_k_m"]),
+        ("qwq", ["", "", "", "32b:q4_k_m", "32b:q4_k_m"]),
+        ("r1", ["1.5b:q4_k_m", "1.5b:q4_k_m", "7b:q4_k_m", "14b:q4_k_m", "32b:q4_k_m"]),
+        ("coder-base", ["0.5b:q8_0", "1.5b:q8_0", "3b:q8_0", "14b:q8_0", "14b:q8_0"]),
+    ],
+)
+def test_each_family_has_its_own_recommendation(family: str, references: list[str]) -> None:
+    machines = [(3, 40e9), (6, 60e9), (16, 60e9), (32, 100e9), (128, 400e9)]
+    found = [best_of(machine(ram, bandwidth=bandwidth), family) for ram, bandwidth in machines]
+    assert found == [f"{family}-{reference}" if reference else "" for reference in references]
+
+
+@pytest.mark.parametrize("family", [family.name for family in CATALOG.families])
+def test_the_rows_of_a_family_are_its_own_and_best_first(family: str) -> None:
+    rows = assess_catalogue(CATALOG, machine(32), {}, family=family)
+    assert {row.published.model.family for row in rows if row.published} == {family}
+    assert len(rows) == sum(len(model.quantisations) for model in CATALOG.of(family))
+    assert [row.suits for row in rows] == sorted((row.suits for row in rows), reverse=True)
+    for row in rows:
+        published = row.published
+        assert published and row.reference == published.reference
+        longest = max(published.model.context, published.model.yarn_context)
+        assert row.fit.n_ctx <= min(longest, 32_768)
 
 
 def test_the_recommendation_is_the_same_from_one_minute_to_the_next() -> None:
@@ -226,10 +258,15 @@ def test_a_recommendation_is_explained_in_one_sentence() -> None:
         ("7b:q4_k_m", 1_000_000, 131_072),
         ("57b-a14b:q4_k_m", 131_072, 65_536),
         ("7b:q4_k_m", 4096, 4096),
+        ("math-7b:q4_k_m", 32_768, 4096),
+        ("coder-3b:q4_k_m", 131_072, 32_768),
+        ("r1-7b:q4_k_m", 1_000_000, 131_072),
+        ("qwen2.5-1m-7b:q4_k_m", 1_000_000, 1_000_000),
     ],
 )
 def test_advice_promises_no_window_that_the_model_can_not_have(reference: str, asked: int, n_ctx: int) -> None:
-    rows = {row.reference: row for row in assess_catalogue(CATALOG, machine(500), {}, limit=asked)}
+    family = published(reference).model.family
+    rows = {row.reference: row for row in assess_catalogue(CATALOG, machine(500), {}, family=family, limit=asked)}
     assert rows[reference].fit.n_ctx == n_ctx
 
 

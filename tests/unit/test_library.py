@@ -316,6 +316,50 @@ def test_a_model_of_the_catalogue_is_known_by_hash_name_or_header(tmp_path: Path
         found.locate(parse("7b:q2_k", CATALOG))
 
 
+def test_relatives_are_known_by_the_names_of_their_files(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    for seed, name in enumerate(
+        (
+            "qwen2.5-7b-instruct-q4_k_m-00001-of-00002.gguf",
+            "Qwen2.5-14B-Instruct-Q4_K_M.gguf",  # in one file, where its makers publish three
+            "DeepSeek-R1-Distill-Qwen-7B-Q8_0.gguf",
+            "qwq-32b-q4_k_m.gguf",
+        )
+    ):
+        write_model(tmp_path / "ours" / name, seed=seed)
+    found = library(tmp_path)
+    models = {model.reference: model for model in found.models()}
+    assert set(models) == {"qwen2.5-7b:q4_k_m", "qwen2.5-14b:q4_k_m", "r1-7b:q8_0", "qwq-32b:q4_k_m"}
+    assert str(models["r1-7b:q8_0"].name).startswith("DeepSeek R1 Distill Qwen 7B")
+    assert {name: model.tools for name, model in models.items()} == {
+        "qwen2.5-7b:q4_k_m": "yes",
+        "qwen2.5-14b:q4_k_m": "yes",
+        "r1-7b:q8_0": "no",
+        "qwq-32b:q4_k_m": "yes",
+    }
+    for name in ("r1:7b", "deepseek-r1:7b", "r1-7b:q8_0"):
+        assert found.find(found.parse(name)) == models["r1-7b:q8_0"].path
+
+
+def test_ollama_s_own_name_comes_before_the_catalogue_s(tmp_path: Path) -> None:
+    ollama_model(tmp_path / ".ollama/models", "qwen2.5", "7b", "2" * 64, seed=4)
+    found = library(tmp_path)
+    assert found.model(found.parse("qwen2.5:7b")).file.origin == "ollama"
+    with pytest.raises(NotFound, match=r"qwen2\.5-14b is not on this computer"):
+        found.model(found.parse("qwen2.5:14b"))
+
+
+def test_a_base_model_is_the_default_only_where_there_is_no_other(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    base = write_model(tmp_path / "ours/qwen2.5-coder-7b-q8_0.gguf", shape=Shape(layers=4), seed=1)
+    found = library(tmp_path)
+    best = found.best()
+    assert best and best.path == base and best.only_completes
+    chatting = write_model(tmp_path / "ours/small.gguf", seed=2)
+    best = found.best()
+    assert best and best.path == chatting
+
+
 def test_headers_are_cached_until_the_file_changes(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     path = write_chain(tmp_path / "ours/m.gguf", "one two", name="First").path

@@ -13,7 +13,7 @@ from qwenchat.chat.session import Session
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.errors import EngineDied, NotFound, Recovery, RecoveryKind
 from qwenchat.runtime.events import ChatEvent
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.model_manager import ModelManager
 from tests.fakes.scripted import ScriptedEngine
 

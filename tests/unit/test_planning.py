@@ -15,10 +15,13 @@ from qwenchat.models import catalogue
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import PeerMemory, Resources
 from qwenchat.models.gguf import ModelHeader, Rope, read_header
-from qwenchat.runtime.load_planner import LoadOptions, LoadPlanner
+from qwenchat.runtime.load_options import LoadOptions
+from qwenchat.runtime.load_planner import LoadPlanner
 from tests.fakes import ggufs
 
 GIB = 2**30
+SET = Sampling(top_k=7)
+"""What the user has set."""
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +38,8 @@ def planned(
     options: LoadOptions | None = None,
     gpu_gib: float = 0,
     settings: ModelSettings | None = None,
+    *,
+    sampling: Sampling = SET,
 ) -> PlannedModel:
     machine = Resources(64 * GIB, round(free_gib * GIB), gpu_available=round(gpu_gib * GIB))
     planner = LoadPlanner(
@@ -42,7 +47,7 @@ def planned(
         devices=(),
         cores=8,
         settings=settings or ModelSettings(),
-        sampling=Sampling(top_k=7),
+        sampling=sampling,
         catalogue=catalogue.load(),
     )
     return planner.plan(header, identity="x", reference="7b", name="7b", options=options or LoadOptions())
@@ -122,6 +127,54 @@ def test_yarn_is_added_only_where_a_file_needs_it(
     assert planned(made, 512).plan.n_ctx == min(native, 32_768)
     with pytest.raises(CannotLoad, match=f"{limit:,}"):
         planned(made, 512, LoadOptions(ctx=limit + 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "stated", "sizes"),
+    [
+        ("Qwen2.5 7B Instruct", (28, 3584), (32_768, 1e6), (32_768, 131_072)),
+        ("qwen2.5-3b-instruct", (36, 2048), (32_768, 1e6), (32_768, 32_768)),
+        ("Qwen2.5 14B Instruct", (48, 5120), (32_768, 1e6), (32_768, 131_072)),
+        ("Some Finetune 14B", (48, 5120), (32_768, 1e6), (32_768, 131_072)),
+        ("Qwen2.5 7B Instruct 1M", (28, 3584), (1_010_000, 1e7), (1_010_000, 1_010_000)),
+        ("QwQ 32B", (64, 5120), (40_960, 1e6), (32_768, 131_072)),
+        ("DeepSeek R1 Distill Qwen 7B", (28, 3584), (131_072, 1e4), (131_072, 131_072)),
+        ("DeepSeek R1 Distill Qwen 14B", (48, 5120), (131_072, 1e6), (131_072, 131_072)),
+        ("Qwen2.5 Math 7B Instruct", (28, 3584), (4096, 1e4), (4096, 4096)),
+        ("Qwen2.5 7B Instruct", (28, 3584), (262_144, 1e7), (262_144, 262_144)),  # the file knows better
+    ],
+)
+def test_the_windows_of_relatives(
+    header: ModelHeader, name: str, shape: tuple[int, int], stated: tuple[int, float], sizes: tuple[int, int]
+) -> None:
+    """`stated` are the context window and the base frequency in the file's header."""
+    (layers, width), (n_ctx, freq_base) = shape, stated
+    rope = Rope(freq_base=freq_base)
+    made = replace(header, name=name, layers=layers, width=width, context_length=n_ctx, rope=rope)
+    found = context_sizes(made, catalogue.load())
+    assert (found.native, found.limit) == sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "advised"),
+    [
+        ("QwQ 32B", (64, 5120), (0.6, 0.95, 40, 1.0)),
+        ("DeepSeek R1 Distill Qwen 7B", (28, 3584), (0.6, 0.95, 0, 1.0)),
+        ("deepseek-r1-distill-qwen-1.5b", (28, 1536), (0.6, 0.95, 0, 1.0)),
+        ("Qwen2.5 Math 7B Instruct", (28, 3584), (0.0, 0.8, 20, 1.0)),
+        ("Qwen2.5 Coder 7B Instruct", (28, 3584), (0.7, 0.8, 20, 1.05)),
+        ("QwQ 32B", (28, 3584), (0.7, 0.8, 20, 1.05)),  # another model by that name
+    ],
+)
+def test_sampling_follows_what_the_makers_of_each_relative_advise(
+    header: ModelHeader, name: str, shape: tuple[int, int], advised: tuple[float, float, int, float]
+) -> None:
+    layers, width = shape
+    made = replace(header, name=name, layers=layers, width=width, rope=Rope(freq_base=1e6))
+    given = planned(made, 512, sampling=Sampling()).defaults
+    assert (given.temperature, given.top_p, given.top_k, given.repeat_penalty) == advised
+    assert planned(replace(made, advised=Sampling(temperature=0.3)), 512).defaults.temperature == 0.3
+    assert planned(made, 512, sampling=Sampling(temperature=1.2)).defaults.temperature == 1.2
 
 
 def test_the_small_sizes_have_no_yarn(header: ModelHeader) -> None:

@@ -35,6 +35,26 @@ CATALOG = catalogue.load()
         ("Qwen/Qwen2-7B-Instruct-GGUF:q5_k_m", "7b:q5_k_m"),
         ("qwen/qwen2-72b-instruct-gguf/qwen2-72b-instruct-q8_0-00001-of-00002.gguf", "72b:q8_0"),
         ("https://huggingface.co/Qwen/Qwen2-7B-Instruct-GGUF/resolve/main/qwen2-7b-instruct-q2_k.gguf", "7b:q2_k"),
+        ("qwen2.5-7b", "qwen2.5-7b"),
+        ("qwen2.5:7b", "qwen2.5-7b"),
+        ("qwen2.5:7b:q8_0", "qwen2.5-7b:q8_0"),
+        ("Coder:0.5B:Q4_K_M", "coder-0.5b:q4_k_m"),
+        ("coder-0.5b:q4_k_m", "coder-0.5b:q4_k_m"),
+        ("Qwen2.5 Coder 7B Instruct", "coder-7b"),
+        ("qwen2.5-coder:1.5b", "coder-1.5b"),
+        ("qwen2.5-coder-7b", "coder-7b"),  # not the base model
+        ("1m:14b", "qwen2.5-1m-14b"),
+        ("Qwen2.5-7B-Instruct-1M:q6_k", "qwen2.5-1m-7b:q6_k"),
+        ("qwen2-math:7b", "qwen2-math-7b"),
+        ("math:7b", "math-7b"),
+        ("qwq", "qwq-32b"),
+        ("QwQ:q8_0", "qwq-32b:q8_0"),
+        ("qwq:32b", "qwq-32b"),
+        ("deepseek-r1:14b", "r1-14b"),
+        ("DeepSeek-R1-Distill-Qwen-1.5B", "r1-1.5b"),
+        ("coder-base:3b", "coder-base-3b"),
+        ("Qwen/Qwen2.5-Coder-7B-Instruct-GGUF:q5_k_m", "coder-7b:q5_k_m"),
+        ("bartowski/DeepSeek-R1-Distill-Qwen-7B-GGUF/DeepSeek-R1-Distill-Qwen-7B-Q4_K_M.gguf", "r1-7b:q4_k_m"),
     ],
 )
 def test_models_of_the_catalogue(text: str, shown: str) -> None:
@@ -59,6 +79,8 @@ def test_files_names_and_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for text in ("7b", "./none.gguf", "/none.gguf", "models/none.gguf", "~/m", "C:\\m.gguf", "~nobody-here/m.gguf"):
         assert isinstance(parse(text, CATALOG), FileReference), text
     assert parse("qwen2:7b", CATALOG) == NameReference("qwen2:7b")
+    for text in ("qwen2.5:latest", "qwen2.5:7b-instruct-q4_K_M", "deepseek-r1:8b", "coder", "coder:", "qwen3:4b"):
+        assert parse(text, CATALOG) == NameReference(text)
     assert parse("Guide", CATALOG) == GuideReference()
     assert isinstance(parse("x" * 5000, CATALOG), NameReference)
 
@@ -79,6 +101,8 @@ def test_a_path_that_is_not_text_has_an_address_that_is(tmp_path: Path) -> None:
         "  ",
         "7b\x1b[31m",
         "7b:",
+        "coder-7b:",
+        "coder:7b:",
         "a/b/../c.gguf",
         "a/b/c.txt",
         "a/b:q4/c",
@@ -109,6 +133,14 @@ def test_near_matches() -> None:
     assert "no file" in unknown(parse("./x.gguf", CATALOG), CATALOG).message
     assert "7b:q4_k_m" in unknown(parse("zzzzzz", CATALOG), CATALOG).hint
     assert "not part" in unknown(parse("guide", CATALOG), CATALOG).message
+    assert "coder-7b" in unknown(parse("codr-7b", CATALOG), CATALOG).hint
+
+
+def test_a_family_is_not_a_model() -> None:
+    error = unknown(parse("Coder", CATALOG), CATALOG)
+    assert error.message == "Coder is a family of models, not one model."
+    assert "coder-0.5b" in error.hint and "coder-32b" in error.hint and "base" not in error.hint
+    assert "57b-a14b" in unknown(parse("qwen2", CATALOG), CATALOG).hint
 
 
 @pytest.mark.parametrize(

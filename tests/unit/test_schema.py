@@ -9,9 +9,9 @@ import pytest
 
 from qwenchat.engines.schema import compiler
 from qwenchat.engines.schema.check import enforceable
-from qwenchat.engines.schema.document import REFUSED, Reason, SchemaRefused, rewritten
+from qwenchat.engines.schema.document import REFUSED, rewritten
 from qwenchat.engines.schema.patterns import PatternRefused, translated
-from qwenchat.engines.schema.refusal import refused
+from qwenchat.engines.schema.refusal import Reason, SchemaRefused, refused
 from tests.fakes import schemas
 
 EVERY, ANSWERS = 5, 4

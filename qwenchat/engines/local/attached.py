@@ -22,7 +22,6 @@ from qwenchat import __version__
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.link import CANCEL_S, CANCEL_WITH_PEERS_S, WorkerLink, received
 from qwenchat.engines.local.protocol import Hello, LoadPlan, Ready, WorkerReply
-from qwenchat.engines.local.saved_kv import discard
 from qwenchat.engines.prompt_format import TemplateFacts
 from qwenchat.errors import EngineDied
 from qwenchat.i18n import _
@@ -40,6 +39,14 @@ class SharedModel(Struct, frozen=True, kw_only=True):
     version: str = __version__
     """Of qwenchat: only the same version speaks the same protocol."""
     plan: LoadPlan
+    reference: str
+    """The model reference under which it was loaded."""
+    name: str
+    """The model's name for users."""
+    stamps: tuple[tuple[int, int, int] | None, ...]
+    """What its files were when it was loaded (`PlannedModel.stamps`)."""
+    files: tuple[bytes, ...]
+    """Their paths, in the operating system's encoding."""
     hello: Hello
     ready: Ready
     template: TemplateFacts
@@ -144,6 +151,11 @@ def _newest_first(folder: Path) -> list[Path]:
     return [path for _time, path in sorted(found, reverse=True)]
 
 
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
 async def _connect(path: Path) -> AttachedWorker | None:
     """Return the worker that a program shares; None if it shares none now, or is none of this version and user."""
     async with contextlib.AsyncExitStack() as stack:
@@ -155,7 +167,7 @@ async def _connect(path: Path) -> AttachedWorker | None:
                 body = await received(reader, most=LARGEST_INTRODUCTION) if pid is not None else None
             shared = msgspec.msgpack.decode(body or b"", type=SharedModel)
         except ConnectionRefusedError:  # nobody listens any more
-            discard(path)
+            _remove(path)
             return None
         except (OSError, TimeoutError, msgspec.MsgspecError):
             return None

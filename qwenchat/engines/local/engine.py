@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,7 +23,6 @@ from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.calls.reader import call_reader
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
 from qwenchat.engines.generation import QueuedGeneration
-from qwenchat.engines.local import peers
 from qwenchat.engines.local.attached import AttachedWorker
 from qwenchat.engines.local.failures import (
     OTHER_MODEL,
@@ -36,9 +36,7 @@ from qwenchat.engines.local.failures import (
 from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.link import CANCEL_WITH_PEERS_S, WorkerLink
 from qwenchat.engines.local.loaded_model import Attach, LoadedModel, PlannedModel, Planner
-from qwenchat.engines.local.memory import lacks_memory, memory_error
 from qwenchat.engines.local.prefill_progress import PrefillProgress
-from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import (
     CallOfTool,
     Calls,
@@ -63,11 +61,13 @@ from qwenchat.engines.local.protocol import (
     WirePart,
     WorkerProgress,
 )
-from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.engines.prompt_format import for_mode, prompt_to_count, template_facts
 from qwenchat.engines.schema.check import check_schema, enforceable
 from qwenchat.errors import EngineDied, QwenchatError, Recovery
 from qwenchat.i18n import _
+
+if TYPE_CHECKING:
+    from qwenchat.engines.local.saved_kv import SavedKV
 
 _ANY_OBJECT = '{"type": "object"}'
 _MOST_SCHEMAS = 1000
@@ -87,7 +87,7 @@ class LocalEngine:
         self,
         planner: Planner,
         log: Path,
-        saved: SavedKV,
+        saved: "SavedKV",
         *,
         bind_calls: bool = True,
         parallel: int = 1,
@@ -260,6 +260,9 @@ class LocalEngine:
             self._worker, self._planned = found
             self._check_open()
             return await self._attached(*found)
+        from qwenchat.engines.local import peers  # noqa: PLC0415 - a model that is shared needs none of this
+        from qwenchat.engines.local.process import WorkerProcess  # noqa: PLC0415
+
         worker = self._worker = await WorkerProcess.start(self._log)
         self._check_open()
         hello = await worker.hello()
@@ -391,6 +394,9 @@ async def _explained(
     """Return the error, or one that speaks of a peer or of memory where that is the cause."""
     if worker and worker.is_shared:  # what happened to it, its own program explains
         return error
+    from qwenchat.engines.local import peers  # noqa: PLC0415 - most requests don't fail
+    from qwenchat.engines.local.memory import lacks_memory, memory_error  # noqa: PLC0415
+
     used = planned.plan.peers or planned.peers if planned else ()
     if isinstance(error, EngineDied) and (lost := await peers.loss(error, used)):
         return lost

@@ -7,8 +7,7 @@ the cause, none if the installation is.
 from collections.abc import Sequence
 
 from qwenchat.engines.local.protocol import RequestFailed, RequestReply
-from qwenchat.engines.schema.document import SchemaRefused
-from qwenchat.engines.schema.refusal import refused
+from qwenchat.engines.schema.refusal import SchemaRefused, refused
 from qwenchat.errors import (
     CannotLoad,
     EngineDied,

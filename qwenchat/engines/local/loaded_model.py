@@ -38,10 +38,15 @@ class PlannedModel:
     peers: tuple[str, ...] = ()
     """Host and port of peers to connect to, because this machine has no room for it; then it is planned again."""
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files, or the one to load where nothing more is known."""
+        return self.files or (Path(os.fsdecode(self.plan.path)),)
+
     def stamps(self) -> "Stamps":
         """Return what changes with the model's files: inode, size and time of each; None for one that is gone."""
         found: list[tuple[int, int, int] | None] = []
-        for file in self.files or (Path(os.fsdecode(self.plan.path)),):
+        for file in self.paths:
             try:
                 status = file.stat()
                 found.append((status.st_ino, status.st_size, status.st_mtime_ns))
@@ -120,6 +125,10 @@ class LoadedModel:
         """What other programs have to know to use it."""
         return SharedModel(
             plan=self.planned.plan,
+            reference=self.planned.reference,
+            name=self.planned.name,
+            stamps=self.stamps,
+            files=tuple(map(os.fsencode, self.planned.paths)),
             hello=self.hello,
             ready=self.ready,
             template=self.template,

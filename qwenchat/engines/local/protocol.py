@@ -13,7 +13,7 @@ from msgspec import Struct
 from qwenchat.chat.events import TokenChance
 from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.schema.document import Reason
+from qwenchat.engines.schema.refusal import Reason
 
 FRAME = struct.Struct("<I")
 CHUNK = 512

@@ -15,7 +15,6 @@ from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.errors import FileError
@@ -127,6 +126,8 @@ class SavedKV:
 
     def _sweep(self) -> None:
         """Remove temporary files of programs that died while saving."""
+        import psutil  # noqa: PLC0415 - only what saves needs it
+
         for unfinished in self.folder.glob("*.part"):
             pid = unfinished.suffixes[-2].lstrip(".") if len(unfinished.suffixes) > 1 else ""
             if not (pid.isdigit() and psutil.pid_exists(int(pid))):

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from qwenchat.children import start_module
-from qwenchat.engines.schema.document import LARGEST_TEXT, Reason, SchemaRefused
-from qwenchat.engines.schema.refusal import refused
+from qwenchat.engines.schema.refusal import LARGEST_TEXT, Reason, SchemaRefused, refused
 from qwenchat.errors import WrongUse
 
 TIME_LIMIT_S = 10.0

@@ -17,12 +17,11 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from qwenchat.engines.schema.document import (
     ESCAPES,
     WHITE_SPACE,
-    Reason,
     RewrittenSchema,
-    SchemaRefused,
     escaped,
     rewritten,
 )
+from qwenchat.engines.schema.refusal import Reason, SchemaRefused
 from qwenchat.limits import limit_this_process
 
 if TYPE_CHECKING:

@@ -14,14 +14,12 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import combinations
 from urllib.parse import unquote
 
 from qwenchat.engines.schema.patterns import FORMATS, PatternRefused, translated
+from qwenchat.engines.schema.refusal import LARGEST_TEXT, Reason, SchemaRefused
 
-LARGEST_TEXT = 1 << 20
-"""Characters of a schema."""
 LARGEST = 20_000
 """Subschemas of a document, and values of its `enum` and `const`."""
 DEEPEST = 60
@@ -54,34 +52,6 @@ _FORMATS_OF_LLGUIDANCE = frozenset({"duration", "email", "hostname", "ipv4", "ip
 KNOWN_FORMATS = _FORMATS_OF_LLGUIDANCE | FORMATS.keys()
 _UNWRITABLE = re.compile(r"[^\x08\t\n\f\r\x20-\x7e\x80-\U0010ffff]")
 """What JSON writes only as `\\u001f`, which answers don't contain."""
-
-
-class Reason(StrEnum):
-    """Why a schema is refused; `refusal` has the words."""
-
-    NOT_JSON = "not_json"
-    NOT_A_SCHEMA = "not_a_schema"
-    KEYWORD = "keyword"
-    REFERENCE = "reference"
-    FORMAT = "format"
-    PATTERN = "pattern"
-    NUMBER = "number"
-    TEXT = "text"
-    REPEATED_NAMES = "repeated_names"
-    OVERLAPPING = "overlapping"
-    IMPOSSIBLE = "impossible"
-    TOO_LARGE = "too_large"
-    TOO_COMPLEX = "too_complex"
-    OTHER = "other"
-    """llguidance refuses it in its own words."""
-
-
-class SchemaRefused(Exception):
-    """A schema can't be enforced, because of what stands at a JSON pointer."""
-
-    def __init__(self, reason: Reason, pointer: str = "#", detail: str = "") -> None:
-        super().__init__(reason, pointer, detail)
-        self.reason, self.pointer, self.detail = reason, pointer, detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,41 @@
-"""Puts the refusal of a JSON Schema into words: what can't be enforced, where it stands, and what to do."""
+"""Why JSON Schemas are refused, in words: what can't be enforced, where it stands, and what to do."""
 
-from qwenchat.engines.schema.document import KNOWN_FORMATS, Reason, SchemaRefused
+from enum import StrEnum
+
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
+
+LARGEST_TEXT = 1 << 20
+"""Characters of a schema."""
+
+
+class Reason(StrEnum):
+    """Why a schema is refused."""
+
+    NOT_JSON = "not_json"
+    NOT_A_SCHEMA = "not_a_schema"
+    KEYWORD = "keyword"
+    REFERENCE = "reference"
+    FORMAT = "format"
+    PATTERN = "pattern"
+    NUMBER = "number"
+    TEXT = "text"
+    REPEATED_NAMES = "repeated_names"
+    OVERLAPPING = "overlapping"
+    IMPOSSIBLE = "impossible"
+    TOO_LARGE = "too_large"
+    TOO_COMPLEX = "too_complex"
+    OTHER = "other"
+    """llguidance refuses it in its own words."""
+
+
+class SchemaRefused(Exception):
+    """A schema can't be enforced, because of what stands at a JSON pointer."""
+
+    def __init__(self, reason: Reason, pointer: str = "#", detail: str = "") -> None:
+        super().__init__(reason, pointer, detail)
+        self.reason, self.pointer, self.detail = reason, pointer, detail
 
 
 def refused(refusal: SchemaRefused) -> WrongUse:
@@ -16,6 +48,8 @@ def refused(refusal: SchemaRefused) -> WrongUse:
 
 def _words() -> dict[Reason, tuple[str, str]]:
     """Return what is wrong and what to do, for each reason."""
+    from qwenchat.engines.schema.document import KNOWN_FORMATS  # noqa: PLC0415 - it raises what this module defines
+
     change = _("Change that part of the schema, or leave it out and check that part of the answer yourself.")
     correct = _("Correct the schema.")
     return {

@@ -13,7 +13,8 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from qwenchat.engines.local.protocol import Calls
 from qwenchat.engines.schema.compiler import check_state, constrained, matcher, schema_grammar
-from qwenchat.engines.schema.document import Reason, SchemaRefused, rewritten
+from qwenchat.engines.schema.document import rewritten
+from qwenchat.engines.schema.refusal import Reason, SchemaRefused
 from qwenchat.engines.worker.vocabulary import Vocabulary
 
 _STACK = 16 << 20

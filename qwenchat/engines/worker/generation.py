@@ -25,7 +25,7 @@ from qwenchat.engines.local.protocol import (
     WorkerProgress,
     WorkerReply,
 )
-from qwenchat.engines.schema.document import SchemaRefused
+from qwenchat.engines.schema.refusal import SchemaRefused
 from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.cache_slot import EXACT_STEP, CacheSlot
 from qwenchat.engines.worker.chances import Chances

@@ -55,7 +55,7 @@ from qwenchat.engines.local.protocol import (
     WorkerReply,
     frame,
 )
-from qwenchat.engines.schema.document import SchemaRefused
+from qwenchat.engines.schema.refusal import SchemaRefused
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, UnknownToken, bindings, disable_core_dumps
 from qwenchat.engines.worker.generation import BATCH_S, GenerationJob, time_run
 from qwenchat.engines.worker.ggml import Ggml, PeerRefused

@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.schema.document import Reason, SchemaRefused
+from qwenchat.engines.schema.refusal import Reason, SchemaRefused
 from qwenchat.engines.worker.llama import LlamaModel
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 
-from qwenchat.engines.schema.document import SchemaRefused
+from qwenchat.engines.schema.refusal import SchemaRefused
 from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.cache_slot import CacheSlot
 from qwenchat.engines.worker.generation import GenerationJob, Steps

@@ -70,7 +70,7 @@ class WelcomeScreen(Dialog[str | None]):
         yield plain("", classes="muted", id="machine")
         guide = button(_("Try it now with the built-in guide"), "guide", main=True)
         yield Buttons([guide, button(_("Download the recommended model"), "recommended")], foot=False)
-        yield ModelList(self._program, self._downloads, every=False)
+        yield ModelList(self._program, self._downloads)
 
     @on(ModelList.Surveyed)
     def _show_machine(self, event: ModelList.Surveyed) -> None:

@@ -46,7 +46,10 @@ Choice = ModelChoice | RemoteChoice | SilentEngine
 
 
 class ModelList(VerticalScroll, EndsItsWork):
-    """Models to choose from. Until something is typed the catalogue shows the best of each size, or `every` one."""
+    """Models to choose from.
+
+    Until something is typed, those to download are the best of each size of Qwen2, and one of each other family.
+    """
 
     class Chosen(Message):
         """A model that is on this machine is to be used."""
@@ -65,11 +68,9 @@ class ModelList(VerticalScroll, EndsItsWork):
     class EnginesChanged(Message):
         """The engines in the settings were changed."""
 
-    def __init__(
-        self, program: Program, downloads: BackgroundDownloads, current: str = "", *, every: bool = True
-    ) -> None:
+    def __init__(self, program: Program, downloads: BackgroundDownloads, current: str = "") -> None:
         super().__init__(can_focus=False)
-        self._program, self._downloads, self._every = program, downloads, every
+        self._program, self._downloads = program, downloads
         self._choices: ModelChoices | None = None
         self._listings: dict[str, EngineListing] = {}
         """What each engine offers, by its name."""
@@ -164,8 +165,8 @@ class ModelList(VerticalScroll, EndsItsWork):
         words = typed.casefold().split()
         found = self._choices
         here = [choice for choice in found.here if choice.matches(words)] if found else []
-        catalogue = [each for each in found.catalogue if words or self._every or each.is_best_of_size] if found else []
-        others = [choice for choice in catalogue if choice.matches(words)]
+        catalogue = found.catalogue if found else []
+        others = [each for each in catalogue if (words or self._is_offered(each)) and each.matches(words)]
         elsewhere: list[tuple[list[str], list[Choice]]] = []
         for titles, choices in remote_groups(list(self._listings.values()), self._asking):
             matching: list[Choice] = [choice for choice in choices if choice.matches(words)]
@@ -175,10 +176,16 @@ class ModelList(VerticalScroll, EndsItsWork):
         groups: list[tuple[list[str], list[Choice]]] = [
             (headings(_("On this computer"), _("where")), [*here]),
             *elsewhere,
-            (headings(_("To download"), _("download")), [*others]),
+            (headings(_("To download"), _("download")), [each for each in others if not each.is_relative]),
+            (headings(_("Relatives of Qwen2"), _("download")), [each for each in others if each.is_relative]),
             (headings(_("Other"), ""), [*named]),
         ]
         return [(titles, choices) for titles, choices in groups if choices or (titles, choices) in elsewhere]
+
+    def _is_offered(self, choice: ModelChoice) -> bool:
+        """Return whether a model to download is shown although nothing was typed."""
+        stands_for_others = choice.about_family if choice.is_relative else choice.is_best_of_size
+        return bool(stands_for_others) or choice.answers_to(self._wanted) or bool(self._downloads.get(choice.reference))
 
     def _show(self) -> None:
         """Rebuild the list for the typed words and the width of the dialog."""

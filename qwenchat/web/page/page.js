@@ -30,7 +30,10 @@ window.WebSocket = class extends WebSocket {
         }
       }
     });
-    this.addEventListener("close", () => again.focus());
+    this.addEventListener("close", () => {
+      document.body.classList.add("-closed"); // which shows the button
+      again.focus();
+    });
   }
 };
 
