@@ -75,14 +75,20 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("busy")
 def test_long_steps_and_repeatable_answers_have_all_threads() -> None:
     chosen = DecodeThreads(8)
+    assert [step(chosen, 1), step(chosen, 1)] == [8, 1]
+    assert [step(chosen, 512), step(chosen, 1, exact=True), step(chosen, 1)] == [8, 8, 1]
 
-    def step(tokens: int, *, exact: bool = False) -> int:
-        count = chosen.begin(tokens, exact=exact)
-        chosen.end()
-        return count
 
-    assert [step(1), step(1)] == [8, 1]
-    assert [step(512), step(1, exact=True), step(1)] == [8, 8, 1]
+@pytest.mark.usefixtures("busy")
+def test_beside_a_screen_long_steps_are_for_the_first_thread_too() -> None:
+    chosen = DecodeThreads(8, beside_screen=True)
+    assert [step(chosen, 512), step(chosen, 512), step(chosen, 1, exact=True)] == [8, 1, 8]
+
+
+def step(chosen: DecodeThreads, tokens: int, *, exact: bool = False) -> int:
+    count = chosen.begin(tokens, exact=exact)
+    chosen.end()
+    return count
 
 
 def test_where_nothing_is_known_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

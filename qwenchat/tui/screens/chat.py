@@ -20,7 +20,6 @@ from qwenchat.chat.session import Session
 from qwenchat.i18n import _
 from qwenchat.runtime.events import BugFound, ChatEvent
 from qwenchat.runtime.program import Program
-from qwenchat.storage.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import MENU_BUTTON, Action, Method, Where, bindings
 from qwenchat.tui.attached import Attached
@@ -49,7 +48,7 @@ from qwenchat.tui.controllers.token_counts import TokenCountController
 from qwenchat.tui.controllers.tools import ToolController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.controllers.view_drawer import ViewDrawer, empty_words
-from qwenchat.tui.textual_private import EndsItsWork, add_bindings
+from qwenchat.tui.textual_private import EndsItsWork, add_bindings, draw_only_changes
 from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.waiting_words import notice_of
@@ -104,6 +103,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         new_engine: "EngineFactory | None" = None,
     ) -> None:
         super().__init__()
+        draw_only_changes(self)
         self.program, self.actions = program, actions
         self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
@@ -233,6 +233,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         """Read the disk, once the first frame is shown."""
         await self.context.chats.sessions.recover()
         if self.program.store.is_read_only:
+            from qwenchat.storage.read_only import cannot_be_saved  # noqa: PLC0415 - it needs SQLite, the screen does not
+
             self.context.notify_error(cannot_be_saved(self.program.paths.database))
         self.context.open.relabel(self.session)
         self.sidebar.mark(self.session.id, ())
