@@ -191,7 +191,7 @@ def text_parts(text: str, token_ids: tuple[int, ...] = ()) -> tuple[Part, ...]:
     return (Text(text, token_ids),) if text or token_ids else ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Message:
     """One question or one answer. Times are Unix milliseconds, UTC."""
 

@@ -117,6 +117,42 @@ async def test_the_program_has_the_size_of_the_page() -> None:
         await tab.shows("1000 4")
 
 
+@pytest.mark.parametrize("claimed", ["", "-1", "9" * 5000, "٣", "1e3"], ids=["none", "minus", "long", "arabic", "e"])
+async def test_a_size_that_is_none_is_replaced(claimed: str) -> None:
+    async with (
+        serving() as addresses,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{addresses.page}ws", params={"width": claimed}) as socket,
+    ):
+        await WebTab(socket, 80, 24).shows("ready")
+
+
+async def test_garbage_harms_nobody_and_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as addresses, tab_of(addresses.page) as tab:
+        await tab.shows("ready")
+        url = urlsplit(addresses.page)
+        secret = url.path.encode()
+        head = b"GET " + secret + b"ws HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        for sent in (
+            b"\x16\x03\x01\x02\x00",
+            b"GET\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+            b"\0" * 10_000,
+            b"GET " + secret + b"9" * 10_000 + b" HTTP/1.1\r\n\r\n",
+            head + upgrade + b"Sec-WebSocket-Key: short\r\n\r\n",
+            head + upgrade + b"Sec-WebSocket-Key: " + b"A" * 22 + b"==\r\n\r\n" + b"\xff" * 100,
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", url.port)
+            writer.write(sent)
+            writer.write_eof()
+            await asyncio.wait_for(reader.read(), 30)
+            writer.close()
+        await tab.send("still here\r")
+        await tab.shows("STILL HERE")
+    assert secret.decode() not in caplog.text and "Traceback" not in caplog.text
+
+
 async def test_what_no_page_says_is_ignored() -> None:
     nonsense = ["", "{", "[]", "null", '"stdin"', '["stdin"]', '["stdin",1]', '["resize",{"width":"a"}]', "[" * 100_000]
     nonsense += ['["resize",[1,2]]', '["open",{}]', '["ping",[]]', '["resize",{"width":1e999,"height":1}]']

@@ -379,7 +379,8 @@ class RunTimed(Struct, frozen=True, tag=True):
 class RequestFailed(Struct, frozen=True, tag=True):
     """The request failed.
 
-    `kind` is `load`, `peer`, `context`, `token`, `schema` or `decode`; `binding` means that the worker can't start.
+    `kind` is `load`, `peer`, `context`, `token`, `schema` or `decode`; `binding` means that the worker can't start, and
+    `refused` that the program which shares it refuses the request.
     """
 
     id: int
