@@ -161,6 +161,10 @@ class Engine(Protocol):
         """What this engine can do."""
         ...
 
+    async def start(self) -> None:
+        """Begin what takes time whatever is asked later, such as starting a process. Nothing is loaded or sent."""
+        ...
+
     async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         """Load the model unless it is loaded, reporting progress; cancelling the call ends the load.
 

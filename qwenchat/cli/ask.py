@@ -18,6 +18,7 @@ from click.decorators import FC
 
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.message import FinishReason
+from qwenchat.chat.ports import Engine
 from qwenchat.chat.sampling import PARAMETERS, Sampling
 from qwenchat.chat.session import Session
 from qwenchat.cli import completion
@@ -120,7 +121,18 @@ def ask(program: Program, /, **options: Any) -> int:
             )
     question = Question.of(options)
     named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
-    return asyncio.run(_ask(program, question, named, options))
+    earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
+    model = model_to_ask(program, options["model"], earlier)
+    engine = program.engine(model or _guide(program), question.load_options_in(earlier))
+    with asyncio.Runner() as runner:
+        try:
+            runner.run(engine.start())
+            text = _prompt(options["prompt"], has_files=bool(options["files"]))  # it starts while this waits for a pipe
+            question = replace(question, text=text)
+            asking = _ask(program, engine, question, model=model, earlier=earlier, named=named, options=options)
+            return runner.run(asking)
+        finally:
+            runner.run(engine.close())
 
 
 @click.pass_obj
@@ -165,13 +177,13 @@ def _settle_tools(options: dict[str, Any]) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A question with the options for its answer."""
 
-    text: str
     sampling: Sampling
     load_options: LoadOptions
+    text: str = ""
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> "Question":
@@ -185,10 +197,15 @@ class Question:
             )
         sampling = Sampling(**numbers, stop=tuple(map(encodable, options["stop"])), schema=schema).check()
         return cls(
-            _prompt(options["prompt"], has_files=bool(options["files"])),
-            sampling,
-            load_options(options, attach=not options["no_attach"]),
+            sampling=sampling,
+            load_options=load_options(options, attach=not options["no_attach"]),
         )
+
+    def load_options_in(self, earlier: Session | None) -> LoadOptions:
+        """Return how the model is loaded for a session."""
+        if earlier and self.load_options.ctx is None:
+            return replace(self.load_options, ctx=earlier.context)
+        return self.load_options
 
 
 def _prompt(words: Sequence[str], *, has_files: bool) -> str:
@@ -215,13 +232,23 @@ def _piped_text() -> str:
     return files.decode(data, name)
 
 
-async def _ask(program: Program, question: Question, named: NamedDocuments, options: dict[str, Any]) -> int:
-    earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
+async def _ask(
+    program: Program,
+    engine: Engine,
+    question: Question,
+    *,
+    model: str,
+    earlier: Session | None,
+    named: NamedDocuments,
+    options: dict[str, Any],
+) -> int:
+    """Ask with the engine of `model`, which is empty for the guide, in the session `earlier` or in a new one."""
     output = Output.standard()
     attachments = await read_files(output, options["files"], in_parts=named.files)
-    model = model_to_ask(program, options["model"], earlier)
     if not model:
-        _introduce_guide(program, output)
+        output.say(_("No model is installed yet, so the built-in guide answers. It only knows about this program."))
+        command = f"qwenchat models pull {recommended_model(program)}"
+        output.say(_("To get a real model: {command}").format(command=command))
     ask_to_send(
         program,
         output,
@@ -230,11 +257,7 @@ async def _ask(program: Program, question: Question, named: NamedDocuments, opti
         named=bool(options["model"]),
         has_documents=bool(attachments or named.collections or (earlier and earlier.collections)),
     )
-    wanted = question.load_options
-    if earlier and wanted.ctx is None:
-        wanted = replace(wanted, ctx=earlier.context)
     # A wrong model name, a schema that can't be followed and a wrong tool are refused before the store is touched.
-    engine = program.engine(model or str(GuideReference()), wanted)
     await engine.check(question.sampling)
     asking = Asking(program, output, engine, _session(program, options, earlier, model, named.collections), options)
     try:
@@ -244,12 +267,12 @@ async def _ask(program: Program, question: Question, named: NamedDocuments, opti
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
 
 
-def _introduce_guide(program: Program, output: Output) -> None:
-    """Say that the built-in guide answers. The session does not record it as its model. Raises NotFound."""
-    if not program.library.find(GuideReference()):
+def _guide(program: Program) -> str:
+    """Return the reference of the built-in guide. The session does not record it as its model. Raises NotFound."""
+    guide = GuideReference()
+    if not program.library.find(guide):
         raise no_model()
-    output.say(_("No model is installed yet, so the built-in guide answers. It only knows about this program."))
-    output.say(_("To get a real model: {command}").format(command=f"qwenchat models pull {recommended_model(program)}"))
+    return str(guide)
 
 
 def _session(

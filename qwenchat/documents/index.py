@@ -26,7 +26,7 @@ from qwenchat.text.safe import encodable
 from qwenchat.text.token_estimate import estimated_tokens
 from qwenchat.text.words import fold, phrase, quoted, tokens, unspaced
 
-SCHEMA = Schema("qwenchat.documents", application_id=0x51574544)
+SCHEMA = Schema(Path(__file__).parent / "migrations", application_id=0x51574544)
 """`QWED` marks indexes of documents."""
 BUSY_S = 120.0
 """Seconds that a writer waits for another one: a very large document is one long transaction."""

@@ -1,8 +1,13 @@
-"""What the chat service reports: values, and nothing that acts."""
+"""What the chat service reports: values, and nothing that acts.
+
+They are structs: to make so many classes as dataclasses would delay the first frame of the screen.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 from qwenchat.chat.events import Summarising, TurnEvent, WaitingToRetry
 from qwenchat.chat.message import Message
@@ -13,16 +18,14 @@ from qwenchat.errors import QwenchatError, Recovery
 from qwenchat.tools.policy import PendingCall
 
 
-@dataclass(frozen=True, slots=True)
-class TurnReported:
+class TurnReported(Struct, frozen=True):
     """The turn of a session reports."""
 
     session: str
     event: TurnEvent
 
 
-@dataclass(frozen=True, slots=True)
-class QueueChanged:
+class QueueChanged(Struct, frozen=True):
     """Another session is answering now, empty for none; `waiting` in their order."""
 
     running: str
@@ -42,16 +45,14 @@ class Hold(Enum):
     """The user has not agreed yet that the chat is sent to another machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingChanged:
+class WaitingChanged(Struct, frozen=True):
     """Other questions wait now, by their ids: `places` in the queue, from 1, and why those that are held are."""
 
     places: Mapping[str, int]
     holds: Mapping[str, Hold]
 
 
-@dataclass(frozen=True, slots=True)
-class ConsentNeeded:
+class ConsentNeeded(Struct, frozen=True):
     """Before a session is sent to another machine for the first time, the user must agree; until then it waits."""
 
     session: str
@@ -62,24 +63,21 @@ class ConsentNeeded:
     """Whether it is not the session's own model."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolAsked:
+class ToolAsked(Struct, frozen=True):
     """The model of a session called a tool, and the turn waits until the user decides: see `ChatService.decide`."""
 
     session: str
     pending: PendingCall
 
 
-@dataclass(frozen=True, slots=True)
-class ToolDecided:
+class ToolDecided(Struct, frozen=True):
     """The call that a session waited for is decided, or the turn was stopped; nothing is asked any more."""
 
     session: str
     pending: PendingCall
 
 
-@dataclass(frozen=True, slots=True)
-class TurnFailed:
+class TurnFailed(Struct, frozen=True):
     """A turn of a session ended with an error; what was generated is stored."""
 
     session: str
@@ -89,16 +87,14 @@ class TurnFailed:
     """What was asked, where it is stored no longer because it does not fit the context window."""
 
 
-@dataclass(frozen=True, slots=True)
-class SummaryGrew:
+class SummaryGrew(Struct, frozen=True):
     """The oldest messages of a session are being summarised."""
 
     session: str
     progress: Summarising
 
 
-@dataclass(frozen=True, slots=True)
-class Compacted:
+class Compacted(Struct, frozen=True):
     """The branch of a session begins with a summary now; `before` is the first message of the branch before."""
 
     session: str
@@ -106,39 +102,34 @@ class Compacted:
     before: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotCompacted:
+class NotCompacted(Struct, frozen=True):
     """A session stays as it is: there is nothing to summarise, or no summary came of it."""
 
     session: str
     error: QwenchatError
 
 
-@dataclass(frozen=True, slots=True)
-class BugFound:
+class BugFound(Struct, frozen=True):
     """Answering ended with an exception that is no failure: whoever listens raises it, which ends the program."""
 
     bug: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class ModelLoaded:
+class ModelLoaded(Struct, frozen=True):
     """A model is ready."""
 
     reference: str
     info: ModelInfo
 
 
-@dataclass(frozen=True, slots=True)
-class ModelLoading:
+class ModelLoading(Struct, frozen=True):
     """A model is being loaded; `fraction` from 0 to 1."""
 
     reference: str
     fraction: float
 
 
-@dataclass(frozen=True, slots=True)
-class ModelWaiting:
+class ModelWaiting(Struct, frozen=True):
     """The server of a model failed while it was asked for its facts; it is asked again after a while."""
 
     reference: str

@@ -8,8 +8,10 @@ database, not a bug. Callers handle transactions and locks.
 import math
 import sqlite3
 import struct
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -40,7 +42,7 @@ from qwenchat.text.safe import encodable
 
 Row = Sequence[Any]
 
-SCHEMA = Schema("qwenchat.sessions", application_id=0x5157454E)
+SCHEMA = Schema(Path(__file__).parent / "migrations", application_id=0x5157454E)
 """`QWEN` marks the databases of sessions."""
 
 SESSION_COLUMNS = (
@@ -172,8 +174,8 @@ def message_of(
             created=created,
             status=_STATUSES[status],
             finished=finished,
-            model=model,
-            model_file=model_file,
+            model=sys.intern(model),
+            model_file=sys.intern(model_file),
             sampling=more.sampling,
             finish_reason=more.finish_reason,
             usage=more.usage,
@@ -292,23 +294,54 @@ def _bad_row(row_id: object, error: Exception) -> sqlite3.DatabaseError:
     return sqlite3.DatabaseError(f"the row of {row_id!r} is invalid: {error!r}")
 
 
-def load(connection: sqlite3.Connection, path: str, key: object, session_id: str) -> list[Message]:
-    """Return the messages of `path`, which is BRANCH or TREE, parents first."""
-    columns = MESSAGE_COLUMNS.replace("parent", "messages.parent")
-    found = connection.execute(
-        f"{path} SELECT path.n, EXISTS (SELECT 1 FROM attachments WHERE message = path.n), "
-        f"role = 'assistant' AND EXISTS (SELECT 1 FROM parts WHERE message = path.n), {columns} "
+def load(
+    connection: sqlite3.Connection,
+    path: str,
+    key: object,
+    session_id: str,
+    shared: MutableMapping[str, Message] | None = None,
+) -> list[Message]:
+    """Return the messages of `path`, which is BRANCH or TREE, parents first.
+
+    `shared` has messages that are in memory already, by their ids. Those that are still as they are stored are returned
+    as they are, and nothing of them is read but the state; those that are read are added.
+    """
+    shared = {} if shared is None else shared
+    states = connection.execute(
+        f"{path} SELECT path.n, id, messages.parent, status, finished "
         "FROM path CROSS JOIN messages ON messages.n = path.n ORDER BY path.n",
         (key,),
     ).fetchall()
-    ids = {row[0]: row[3] for row in found}
-    messages = []
-    for n, has_attachments, has_parts, *row in found:
+    ids = {n: message_id for n, message_id, *_state in states}
+    found: dict[int, Message] = {}
+    for n, message_id, parent, *state in states:
+        message = shared.get(message_id)
+        if message and [message.parent, message.status, message.finished] == [ids.get(parent), *state]:
+            found[n] = message
+    for n, message in _read(connection, [n for n in ids if n not in found], session_id, ids):
+        found[n] = message
+        if message.status is Status.COMPLETE or message.finished is not None:  # if it is continued, it ends later
+            shared[message.id] = message
+    return [found[n] for n in ids]
+
+
+def _read(
+    connection: sqlite3.Connection, wanted: Sequence[int], session_id: str, ids: Mapping[int, str]
+) -> Iterator[tuple[int, Message]]:
+    """Yield the messages with the `wanted` row numbers, and those numbers; `ids` are theirs and their parents'."""
+    columns = MESSAGE_COLUMNS.replace("parent", "messages.parent").replace("id,", "messages.id,", 1)
+    rows = connection.execute(
+        "SELECT messages.n, EXISTS (SELECT 1 FROM attachments WHERE message = messages.n), "
+        f"role = 'assistant' AND EXISTS (SELECT 1 FROM parts WHERE message = messages.n), {columns} "
+        "FROM json_each(?) AS wanted CROSS JOIN messages ON messages.n = wanted.value",
+        (_json(wanted),),
+    )
+    for n, has_attachments, has_parts, *row in rows:
+        row[0] = ids[n]  # its children have the same object
         parts = _parts(connection, n) if has_parts else ()
         attachments = attachments_of(connection, _ATTACHMENTS, n) if has_attachments else ()
         message = message_of(row, session_id, ids.get(row[1]), parts=parts, attachments=attachments)
-        messages.append(_with_pieces(connection, n, message) if message.status is Status.STREAMING else message)
-    return messages
+        yield n, _with_pieces(connection, n, message) if message.status is Status.STREAMING else message
 
 
 def is_stored(connection: sqlite3.Connection, message_id: str) -> bool:

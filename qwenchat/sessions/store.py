@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from qwenchat.chat.ids import Clock, NewId, UUIDv7, unix_ms
 from qwenchat.chat.memory import no_such_message, no_such_session, without_added
@@ -56,6 +57,8 @@ class Store:
         migrate(file, rows.SCHEMA, busy_s=busy_s)
         self._database = Database(file, busy_s)
         self._locks = SessionLocks(file.parent / "locks")
+        self._shared: WeakValueDictionary[str, Message] = WeakValueDictionary()
+        """Messages that somebody has, by their ids: they are not read again, and all have the same object."""
         self._clock, self._new_id = clock, new_id or UUIDv7(clock)
         self._outbox = QuestionOutbox(self._database, self._locks)
         self.listing = SessionListing(self._database)
@@ -128,7 +131,7 @@ class Store:
     def tree(self, session_id: str) -> Tree:
         with self._database.read() as connection:
             found = connection.execute("SELECT n FROM sessions WHERE id = ?", (session_id,)).fetchone()
-            return Tree(rows.load(connection, rows.TREE, found[0], session_id) if found else ())
+            return Tree(rows.load(connection, rows.TREE, found[0], session_id, self._shared) if found else ())
 
     def branch(self, leaf: str | None) -> list[Message]:
         with self._database.read() as connection:
@@ -136,7 +139,7 @@ class Store:
                 "SELECT sessions.id FROM messages JOIN sessions ON sessions.n = messages.session WHERE messages.id = ?",
                 (leaf,),
             ).fetchone()
-            return rows.load(connection, rows.BRANCH, leaf, found[0]) if found else []
+            return rows.load(connection, rows.BRANCH, leaf, found[0], self._shared) if found else []
 
     def add(self, *messages: Message) -> None:
         """Store new messages in one transaction and make the last one their session's leaf.

@@ -1,13 +1,11 @@
 """Migrates a database, new or of any older schema, to the newest schema, after making a safety copy.
 
-Migrations are the files of a package's folder `migrations` in the order of their names; `PRAGMA user_version` counts
-the applied ones. Each is one transaction. A database of a newer version or of another program is refused and not
-changed.
+Migrations are the files of a folder in the order of their names; `PRAGMA user_version` counts the applied ones. Each is
+one transaction. A database of a newer version or of another program is refused and not changed.
 """
 
 import sqlite3
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,16 +31,14 @@ _COPIES = 2
 class Schema:
     """The tables of one kind of database, as the migrations that make them."""
 
-    package: str
-    """The package with the folder `migrations`."""
+    folder: Path
+    """The folder with the migrations."""
     application_id: int
     """Marks databases of this kind in their headers; the first migration sets it."""
 
     def migrations(self) -> list[str]:
         """Return the text of every migration, oldest first."""
-        folder = resources.files(self.package) / "migrations"
-        files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-        return [file.read_text("utf-8") for file in files]
+        return [file.read_text("utf-8") for file in sorted(self.folder.glob("*.sql"))]
 
 
 def migrate(file: Path, schema: Schema, *, upto: int | None = None, busy_s: float = BUSY_S) -> None:

@@ -73,6 +73,13 @@ def human_size(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.3g} {unit}"
 
 
+def human_time(seconds: float) -> str:
+    """Return a duration as `1:02:03` or `2:03`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
 class StreamCleaner:
     """`clean` for text that arrives in pieces: a carriage return at the end of a piece waits for the next piece."""
 

@@ -33,8 +33,6 @@ from qwenchat.tui import themes
 from qwenchat.tui.actions import actions, clashes
 from qwenchat.tui.advice import advice
 from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.dialogs.dialog import Dialog
-from qwenchat.tui.palette import ActionProvider, ChatPalette, ThingProvider
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import GuardedApp, UnreadableInput, write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
@@ -92,11 +90,23 @@ class Start:
     theme: str = ""
 
 
+def _actions() -> type[Provider]:
+    from qwenchat.tui.palette import ActionProvider  # noqa: PLC0415 - the screen is drawn without it
+
+    return ActionProvider
+
+
+def _things() -> type[Provider]:
+    from qwenchat.tui.palette import ThingProvider  # noqa: PLC0415 - the screen is drawn without it
+
+    return ThingProvider
+
+
 class QwenchatApp(GuardedApp):
     """The Textual program."""
 
     ENABLE_COMMAND_PALETTE = True
-    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {ActionProvider, ThingProvider}
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_actions, _things}
     CSS_PATH = "screens/chat.tcss"
     TITLE = "qwenchat"
 
@@ -201,8 +211,11 @@ class QwenchatApp(GuardedApp):
             screen = next(reversed(self.screen_stack), None)
             if isinstance(screen, ChatScreen):
                 screen.focusing.lead_to_prompt(event)
-            elif isinstance(screen, Dialog):
-                screen.lead_to_filter(event)
+            elif screen:
+                from qwenchat.tui.dialogs.dialog import Dialog  # noqa: PLC0415 - the chat is drawn without it
+
+                if isinstance(screen, Dialog):
+                    screen.lead_to_filter(event)
         await super().on_event(event)
 
     @property
@@ -231,6 +244,8 @@ class QwenchatApp(GuardedApp):
     def action_command_palette(self) -> None:
         """Open the command palette over the chat."""
         if isinstance(self.screen, ChatScreen):
+            from qwenchat.tui.palette import ChatPalette  # noqa: PLC0415 - the screen is drawn without it
+
             _showing = self.push_screen(ChatPalette(id="--command-palette"))
 
     def action_change_theme(self) -> None:

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwenchat.chat.message import Attachment
-from qwenchat.documents.document import PAGE_BREAK
 from qwenchat.i18n import ngettext
-from qwenchat.runtime.forecast import DocumentCount, Forecast
 from qwenchat.text.safe import clean_line
+
+if TYPE_CHECKING:
+    from qwenchat.runtime.forecast import DocumentCount, Forecast
 
 _UNKNOWN_WINDOW_BYTES = 6_000
 """Of text that goes whole while nothing is known of the model; more is read in parts."""
@@ -36,9 +38,9 @@ class Attached:
     """A sentence about each file of a folder that could not be read."""
     left_out: tuple[str, ...] = ()
     """What of a folder was not tried: a phrase about each sort."""
-    counts: dict[str, DocumentCount] = field(default_factory=dict)
+    counts: "dict[str, DocumentCount]" = field(default_factory=dict)
     """How many tokens the documents take together, by the identity of the model's file."""
-    forecast: Forecast | None = None
+    forecast: "Forecast | None" = None
     """What reading them takes; None while that is not known."""
     chosen: bool | None = None
     """Whether the user wants it read in parts; None leaves that to the size."""
@@ -72,6 +74,8 @@ class Attached:
     @property
     def pages(self) -> int | None:
         """Of a single document; None where it has no pages."""
+        from qwenchat.documents.document import PAGE_BREAK  # noqa: PLC0415 - the screen is drawn without documents
+
         breaks = self.documents[0].data.count(PAGE_BREAK.encode()) if len(self.documents) == 1 else 0
         return breaks + 1 if breaks else None
 

@@ -6,9 +6,8 @@ of several lines are not commands.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from qwenchat.errors import FileError
@@ -101,7 +100,7 @@ def parse(typed: str) -> TextToSend | SlashCommand | UnknownCommand:
     name, rest = canonical(found[1]), (found[2] or "").strip()
     if name in commands():
         return SlashCommand(name, rest) if _fits(name, rest) else TextToSend(typed)
-    meant = next(iter(get_close_matches(name, [*commands(), *ALIASES], 1, _ALIKE)), "")
+    meant = _nearest(name, [*commands(), *ALIASES])
     if meant or not (rest or _exists(typed.strip())):
         return UnknownCommand(found[1], meant)
     return TextToSend(typed)
@@ -164,10 +163,17 @@ def _is_path(rest: str) -> bool:
     return _is_word(rest) or quoted or _exists(rest) or bool(re.search(r"[/\\]|\.\w{1,8}$", rest))
 
 
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """Return the name that a mistyped one most likely stands for; empty where none is like it."""
+    from difflib import get_close_matches  # noqa: PLC0415 - the screen is drawn without it
+
+    return next(iter(get_close_matches(name, names, 1, _ALIKE)), "")
+
+
 def _is_setting(rest: str) -> bool:
     """Return whether words are a parameter, even a mistyped one, and at most one value."""
     name, *values = rest.removeprefix("parameter ").replace("=", " ").split()
-    alike = get_close_matches(name.replace("-", "_"), parameters.names(), 1, _ALIKE)
+    alike = _nearest(name.replace("-", "_"), parameters.names())
     return not values or (len(values) == 1 and bool(alike or re.fullmatch(r"-?[\d.]+", values[0])))
 
 

@@ -12,20 +12,25 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import TextIO
 
 from textual import events, on
+from textual._compositor import Compositor
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
 from textual.app import App
 from textual.binding import BindingsMap
 from textual.dom import DOMNode
 from textual.driver import Driver
 from textual.drivers._writer_thread import WriterThread
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.messages import Prune
+from textual.screen import Screen
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
 from textual.widget import Widget
 from textual.worker import WorkerFailed
 
@@ -69,6 +74,36 @@ def write_window_title(app: App[None], title: str) -> None:
     """
     if app._driver and not app.is_headless:
         app._driver.write(f"\x1b]2;{title}\x07")
+
+
+def draw_only_changes(screen: Screen[None]) -> None:
+    """Let a screen render only the lines that have changed, and nothing that lies behind them."""
+    screen._compositor = _TightCompositor()
+
+
+def scroll_within(view: ScrollView, size: Size) -> None:
+    """Set the size of what is scrolled in a view whose scrollbar is always shown.
+
+    Textual would lay out the whole screen for each new line, and nothing but the scrollbar changes.
+    """
+    if size != view.virtual_size:
+        view.set_reactive(Widget.virtual_size, size)
+        view._scroll_update(size)
+
+
+class _TightCompositor(Compositor):
+    """Textual renders every line of every widget for each frame, and then drops what has not changed or is covered."""
+
+    def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
+        """Yield widgets, from front to back: region, the part of it to draw, and the lines of that part."""
+        crop = crop or self.size.region
+        for widget, (region, clip) in self.visible_widgets.items():
+            shown = region.intersection(clip)
+            part = shown.intersection(Region(shown.x, crop.y, shown.width, crop.height))
+            if part and part.overlaps(crop):
+                yield region, part, widget.render_lines(part.translate(-region.offset))
+                if part.contains_region(crop):
+                    return
 
 
 class EndsItsWork(Widget):

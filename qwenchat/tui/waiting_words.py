@@ -9,10 +9,9 @@ from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Message, Role
 from qwenchat.errors import Recovery, RecoveryKind
 from qwenchat.i18n import _, ngettext, sentences
-from qwenchat.models.download.progress import human_time
 from qwenchat.runtime import recoveries
 from qwenchat.runtime.events import Hold, TurnFailed
-from qwenchat.text.safe import clean_line
+from qwenchat.text.safe import clean_line, human_time
 from qwenchat.tools.policy import Leave, PendingCall
 from qwenchat.tui.advice import advice
 from qwenchat.tui.session_view import SessionView
@@ -108,7 +107,8 @@ def notice_of(view: SessionView) -> tuple[str, tuple[Offer, ...]]:
             called |= {RecoveryKind.ASK_AGAIN: _("Continue the answer")}
         words = "✗ " + sentences(failed.error.message, advice(failed.error, offered=offered))
         return words, tuple((called[kind], number) for number, kind in enumerate(offered))
-    holds = [view.waiting.holds[message.id] for message in view.branch if message.id in view.waiting.holds]
+    held = view.waiting.holds
+    holds = [held[message.id] for message in view.branch if message.id in held] if held else []
     if Hold.NO_MODEL in holds:
         words = _("Your question is sent as soon as you choose a model.")
         return words, ((_("Choose a model · Ctrl+O"), "models"), (_("Take back"), "withdraw"))

@@ -149,7 +149,7 @@ class Soak:
             self.record.counts["resizes"] += 1
         self.steady.resize(*SIZE)
         self.answer(self.steady, question)
-        self.steady.shows(READY)
+        self.steady.shows("F1 help")
 
     def queue(self) -> None:
         """Ask three questions without waiting."""
@@ -211,10 +211,11 @@ class Soak:
         self.steady.send(CTRL_O)
         self.steady.shows("Type to filter")
         self.steady.send(f"{REPO}/{name}")
-        self.steady.shows(f"Download {name.removesuffix('.gguf')}")
+        self.steady.shows(f"Download {REPO}/{name}")
         self.steady.send(ENTER)
         self.until(self.steady, lambda: self.hub.requests("cdn", "GET"), "the download did not begin")
         self.steady.send(ESCAPE)
+        self.until(self.steady, lambda: "Open file" not in self.steady.text, "the dialog did not close")
         self.answer(self.steady, self.ask(self.steady, "Name a river."))
         self.until(self.steady, lambda: self.has_downloaded(name), f"{name} was not downloaded")
 
@@ -331,8 +332,8 @@ class Soak:
 
 
 def _is_read(shown: str, name: str) -> bool:
-    """Return whether the chip of a file says how the model gets it."""
-    return any(name in line and ("whole" in line or "in parts" in line) for line in shown.splitlines())
+    """Return whether the chip of a file has the counted tokens, after which it says how the model gets the file."""
+    return any(name in line and "token" in line for line in shown.splitlines())
 
 
 def _show(terminal: Terminal, seconds: float) -> None:

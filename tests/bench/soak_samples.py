@@ -17,7 +17,7 @@ _WARM_UP = 0.2
 """The share of a process's time that is not judged: caches fill, libraries are loaded."""
 _GROWTH = 0.05
 """The share of the memory after the warm-up that may be added by the end."""
-_LEAST = 8
+_LEAST = 30
 """Samples below which nothing is judged."""
 _SPAN_S = 600.0
 """Growth is given for ten minutes."""

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,22 @@ def test_the_asking_program_is_killed_in_mid_prefill(endless: Chain) -> None:
     program.kill()
     program.communicate()
     assert asked(endless.path, "--max-tokens", "3")["attached"]  # it would wait without end for an answer without end
+
+
+def test_serve_shares_its_model_and_leaves_no_socket(chain: Chain) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "qwenchat", "serve", "-m", str(chain.path), "--port", port, "--ctx", "512"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as server:
+        assert server.stderr
+        assert port in server.stderr.readline()
+        answer = asked(chain.path)
+        assert answer["attached"] is True and answer["context"]["window"] == 512 and answer["text"] == chain.text
+        assert len(psutil.Process(server.pid).children()) == 1
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(LIMIT_S) == 0
+    assert not [*Paths.find(os.environ).runtime.glob("*.sock")]
 
 
 def test_the_owner_is_suspended(owner: Owner, chain: Chain) -> None:

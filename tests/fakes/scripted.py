@@ -81,6 +81,9 @@ class ScriptedEngine:
         """Whether the newest generation was cancelled, or left early."""
         return self._cancelled.is_set()
 
+    async def start(self) -> None:
+        pass
+
     async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         return ModelInfo(
             reference="scripted",

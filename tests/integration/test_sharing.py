@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.protocol import FRAME, Cancel, Count, Generate, Load, PlainText, TokenIds
 from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.engines.local.sharing import LARGEST_FRAME, MOST_PROGRAMS, MOST_REQUESTS, sharing
-from qwenchat.errors import CannotLoad, EngineDied
+from qwenchat.errors import CannotLoad, EngineDied, QueueFull
 from qwenchat.paths import Paths
 from tests.fakes import ggufs
-from tests.fakes.engines import GREEDY, LIKELIEST, answer, planned, questions, read, request
+from tests.fakes.engines import GREEDY, LIKELIEST, answer, engine, planned, questions, read, request
 from tests.fakes.ggufs import Chain
 from tests.fakes.sharing import Alone, shared_engine, sharing_process
 
@@ -84,12 +84,12 @@ async def test_all_that_an_engine_does_is_done(tiny: Path, tmp_path: Path) -> No
     )
     bound = Sampling(temperature=1.0, seed=1, max_tokens=40, schema='{"enum": ["yes", "no"]}')
     async with shared_engine(tiny, tmp_path) as owner, client(tiny, tmp_path) as made:
-        for engine in (owner, made):
-            assert (await answer(engine, questions("?"), bound)).text in ('"yes"', '"no"')
+        for each in (owner, made):
+            assert (await answer(each, questions("?"), bound)).text in ('"yes"', '"no"')
             turns = [Turn("system", "", tools=(tool,)), Turn("user", "add")]
-            assert (await answer(engine, turns, replace(LIKELIEST, max_tokens=8))).usage.completion_tokens
+            assert (await answer(each, turns, replace(LIKELIEST, max_tokens=8))).usage.completion_tokens
             part = [*questions("go"), Turn("assistant", "", (5, 6, 7))]
-            assert (await answer(engine, part, replace(GREEDY, max_tokens=3), mode=Mode.CONTINUE)).ids
+            assert (await answer(each, part, replace(GREEDY, max_tokens=3), mode=Mode.CONTINUE)).ids
         likely = made.generate(request(questions("go"), replace(LIKELIEST, max_tokens=2), chances=3))
         assert all(len(each) == 3 for delta in (await read(likely)).deltas for each in delta.chances)
 
@@ -105,6 +105,21 @@ async def test_requests_of_all_programs_wait_in_one_line(endless: Chain, tmp_pat
             assert not second.done()
         assert (await second).ids
         await asyncio.gather(*(answer(each, questions("go"), short) for each in (owner, made) * 4))
+
+
+class Full(Alone):
+    """A program in which too many requests wait."""
+
+    def turn(self) -> AbstractAsyncContextManager[object]:
+        raise QueueFull("Too many requests are waiting.")
+
+
+async def test_what_the_owner_refuses_is_said(tiny: Path, tmp_path: Path, run: Path) -> None:
+    async with engine(tiny, tmp_path, n_ctx=512) as owner, client(tiny, tmp_path) as made:
+        await owner.load()
+        async with sharing(run, Full(owner)):
+            with pytest.raises(EngineDied, match="Too many requests are waiting"):
+                await answer(made, questions("go"), GOOD)
 
 
 @pytest.mark.parametrize("when", [Prefilling, Delta])

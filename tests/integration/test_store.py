@@ -2,6 +2,7 @@
 
 import stat
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,32 @@ def test_everything_is_stored(tmp_path: Path) -> None:
     assert store.tree("s")["q1"].attachments == asked.attachments
     assert store.branch(None) == store.branch("unknown") == []
     store.close()
+
+
+def test_a_message_that_is_in_memory_is_not_read_again(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    branch = store.branch("q2")
+    assert all(again is before for again, before in zip(store.branch("q2"), branch, strict=True))
+    assert store.tree("s")["a2"] is branch[1]
+    answer = weakref.ref(branch[1])
+    del branch
+    assert answer() is None
+    assert store.branch("q2")[1] == full_answer("a2", "It has templates.", "q1")
+
+
+def test_what_another_program_has_changed_is_read_again(tmp_path: Path) -> None:
+    store, other = store_in(tmp_path), store_in(tmp_path)
+    answer = streaming_answer(store)
+    store.append("a", [Text("One")])
+    store.amend(replace(answer, status=Status.STOPPED, finished=5))
+    asked, stopped = store.branch("a")
+    with other.streaming("s"):
+        other.amend(replace(stopped, status=Status.STREAMING, finished=None))
+        other.append("a", [Text(" two")])
+        assert store.branch("a")[1].text == "One two"
+        other.amend(replace(stopped, status=Status.STOPPED, finished=6))
+    assert [store.branch("a")[0] is asked, store.branch("a")[1].text] == [True, "One two"]
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)

@@ -76,6 +76,7 @@ async def test_streaming_stopping_and_the_end(endless: ggufs.Chain, tmp_path: Pa
         async with browser_page(web.page, tmp_path / "profile") as page:
             await page.until("帮助")
             await page.type("讲个故事")
+            await page.until("讲个故事")
             await page.press("Enter")
             await page.until("once upon a time once upon a time")
             await take_picture(page, "streaming")

@@ -7,8 +7,9 @@ from textual.widgets import OptionList
 
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Where
-from qwenchat.tui.dialogs.menu import MenuItem, MenuScreen
+from qwenchat.tui.dialogs.menu import MenuScreen
 from qwenchat.tui.dialogs.model import ModelScreen
+from qwenchat.tui.dialogs.open import MenuItem
 from qwenchat.tui.dialogs.small import TextScreen
 from qwenchat.tui.dialogs.statistics import StatisticsScreen
 from tests.tui.chatting import Chatting, chatting, kept_session

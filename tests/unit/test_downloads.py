@@ -17,7 +17,7 @@ from qwenchat.models import catalogue, fit
 from qwenchat.models.download.destination import CacheDestination, FolderDestination
 from qwenchat.models.download.part import RunningHash
 from qwenchat.models.download.plan import DownloadPlanner, FileSelection, select_files
-from qwenchat.models.download.progress import PullEvent, Retrying, SpeedMeter, human_time
+from qwenchat.models.download.progress import PullEvent, Retrying, SpeedMeter
 from qwenchat.models.download.retry import Attempts, RetryPolicy, SourceError, SourceFault, explain
 from qwenchat.models.file_names import is_safe, relative_path, split_names
 from qwenchat.models.sources.folder import FolderSource
@@ -26,6 +26,7 @@ from qwenchat.models.sources.modelscope import ModelScopeSource
 from qwenchat.models.sources.registry import find_source, is_offline
 from qwenchat.models.sources.source import RemoteFile
 from qwenchat.models.sources.url import UrlSource
+from qwenchat.text.safe import human_time
 
 UNSAFE = [
     "", ".", "..", "../a", "a/../b", "a//b", "/a", "a/", "a\\b", "C:a", "C:/a", "//host/share", "a\0b", "a\nb",
@@ -221,6 +222,25 @@ def test_a_size_alone_never_means_fewer_than_four_bits(planner: DownloadPlanner,
     here = replace(planner, resources=lambda: little)
     for size in ("1.5b", "7b", "72b"):
         assert not here.plan(size).selection.quant.startswith(("q2", "q3"))
+
+
+@pytest.mark.parametrize(
+    ("reference", "listed"),
+    [
+        ("coder-14b:q4_k_m", ["qwen2.5-coder-14b-instruct-q4_k_m-00001-of-00002.gguf", "…-00002-of-00002.gguf"]),
+        ("qwen2.5-7b:q4_k_m", ["qwen2.5-7b-instruct-q4_k_m.gguf"]),
+        ("r1-7b:q8_0", ["deepseek-r1-distill-qwen-7b.Q8_0.gguf"]),
+        ("math-72b:q4_k_m", ["Q4_K_M/Qwen2.5-Math-72B-Q4_K_M-00001-of-00002.gguf", "…-00002-of-00002.gguf"]),
+    ],
+)
+def test_the_hub_s_list_decides_where_the_catalogue_is_mistaken(
+    planner: DownloadPlanner, reference: str, listed: list[str]
+) -> None:
+    """Neither the number of parts nor the names need to be the catalogue's."""
+    names = [name.replace("…", listed[0].removesuffix("-00001-of-00002.gguf")) for name in listed]
+    selection = planner.plan(reference).selection
+    found = select_files(files(*names, "other-q5_0.gguf", "other-q2_k.gguf"), selection, "hf")
+    assert [file.name for file in found] == names
 
 
 def test_plans(planner: DownloadPlanner, tmp_path: Path) -> None:

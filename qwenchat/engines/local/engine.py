@@ -67,7 +67,11 @@ from qwenchat.errors import EngineDied, QwenchatError, Recovery
 from qwenchat.i18n import _
 
 if TYPE_CHECKING:
+    from qwenchat.engines.local.process import WorkerProcess
     from qwenchat.engines.local.saved_kv import SavedKV
+
+    _Begun = WorkerProcess | tuple[AttachedWorker, PlannedModel]
+    """A worker of this engine, or one that another program shares, with the model that it has."""
 
 _ANY_OBJECT = '{"type": "object"}'
 _MOST_SCHEMAS = 1000
@@ -102,6 +106,8 @@ class LocalEngine:
         """
         self._planner, self._log, self._saved, self._attach = planner, log, saved, attach
         self._loading = asyncio.Lock()
+        self._begun: _Begun | None = None
+        """What waits for the first load."""
         self._worker: WorkerLink | None = None
         self._planned: PlannedModel | None = None
         """How the newest worker loads the model; None before that is decided."""
@@ -156,6 +162,10 @@ class LocalEngine:
             await model.slot.prepare("", [])
             yield
 
+    async def start(self) -> None:
+        with contextlib.suppress(OSError, MemoryError):  # `load` tries again and says what is wrong
+            self._begun = await self._begin()
+
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
         return (await self._current(progress)).info
 
@@ -209,6 +219,9 @@ class LocalEngine:
                 with contextlib.suppress(EngineDied):
                     await self._loaded.slot.save()
             await self._end_worker()
+            if self._begun:
+                await (self._begun[0] if isinstance(self._begun, tuple) else self._begun).close(at_once=True)
+                self._begun = None
 
     async def _ready(self, progress: Callable[[Loading], object] | None = None) -> LoadedModel:
         """Return the loaded model, loading it if necessary. If that is cancelled, the next waiting caller loads it."""
@@ -254,16 +267,24 @@ class LocalEngine:
         if self._closed:
             raise loading_stopped()
 
+    async def _begin(self) -> "_Begun":
+        """Find a worker that another program shares, else start one."""
+        if self._attach and (shared := await self._attach()):
+            return shared
+        from qwenchat.engines.local.process import WorkerProcess  # noqa: PLC0415 - a model that is shared needs none
+
+        return await WorkerProcess.start(self._log)
+
     async def _load(self, progress: Callable[[Loading], object], *, extra_buffers: bool = True) -> LoadedModel:
         self._planned = None
-        if self._attach and (found := await self._attach()):
-            self._worker, self._planned = found
+        begun, self._begun = self._begun or await self._begin(), None
+        if isinstance(begun, tuple):
+            self._worker, self._planned = begun
             self._check_open()
-            return await self._attached(*found)
+            return await self._attached(*begun)
         from qwenchat.engines.local import peers  # noqa: PLC0415 - a model that is shared needs none of this
-        from qwenchat.engines.local.process import WorkerProcess  # noqa: PLC0415
 
-        worker = self._worker = await WorkerProcess.start(self._log)
+        worker = self._worker = begun
         self._check_open()
         hello = await worker.hello()
         planned = self._planned = self._planner(hello.devices)

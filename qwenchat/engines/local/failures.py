@@ -92,6 +92,8 @@ def request_error(reply: RequestReply, recoveries: tuple[Recovery, ...]) -> Qwen
         )
     if isinstance(reply, RequestFailed) and kind == "schema":
         return refused(SchemaRefused(reply.reason, reply.pointer, detail))
+    if kind == "refused":  # by the program that shares its model, such as for too many that wait
+        return EngineDied(detail, _("It may work the next time."), recoveries=recoveries)
     return EngineDied(
         _("llama.cpp failed to compute: {detail}.").format(detail=detail),
         _("It may work the next time."),

@@ -57,6 +57,8 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """How many requests are served together; each has a context window of its own."""
     scores: bool = False
     """Whether `Generate.is_scored` is served, which takes memory."""
+    drafts: bool = True
+    """Whether answers are guessed ahead; only benchmarks and tests do without."""
     beside_screen: bool = False
     """Whether the threads that compute make way for a screen, which needs the same cores."""
     loras: tuple[Lora, ...] = ()
@@ -379,7 +381,8 @@ class RunTimed(Struct, frozen=True, tag=True):
 class RequestFailed(Struct, frozen=True, tag=True):
     """The request failed.
 
-    `kind` is `load`, `peer`, `context`, `token`, `schema` or `decode`; `binding` means that the worker can't start.
+    `kind` is `load`, `peer`, `context`, `token`, `schema` or `decode`; `binding` means that the worker can't start, and
+    `refused` that the program which shares it refuses the request.
     """
 
     id: int

@@ -213,7 +213,7 @@ class _Client:
         except EngineDied:
             self._writer.transport.abort()
         except QwenchatError as error:
-            self._reply(request.id, RequestFailed(request.id, "decode", error.message))
+            self._reply(request.id, RequestFailed(request.id, "refused", error.message))
         finally:
             del self._running[request.id]
 

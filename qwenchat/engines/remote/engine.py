@@ -101,6 +101,9 @@ class RemoteEngine:
         self._counted = tuple(turns), mode, counts.total
         return counts
 
+    async def start(self) -> None:
+        """Nothing takes time before a server is asked."""
+
     async def check(self, sampling: Sampling) -> None:
         """The server is asked what it can do, where that is not known."""
         if sampling.schema is None or sampling.schema == self._checked_schema:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from qwenchat.i18n import _
 from qwenchat.models.download.destination import PartFilePaths
-from qwenchat.text.safe import human_size
+from qwenchat.text.safe import human_size, human_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +138,6 @@ class SpeedMeter:
             self._seen.popleft()
         since, before = self._seen[0]
         return (done - before) / (now - since) if now > since else 0.0
-
-
-def human_time(seconds: float) -> str:
-    """Return a duration as `1:02:03` or `2:03`."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def event_text(event: PullEvent) -> str:

@@ -10,7 +10,7 @@ from qwenchat.runtime.events import ChatEvent, ConsentNeeded
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.dialogs.consent import Consent
+from qwenchat.tui.dialogs.open import Consent
 from qwenchat.tui.session_view import ViewChange
 
 

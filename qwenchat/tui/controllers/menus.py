@@ -14,7 +14,7 @@ from qwenchat.tui.actions import Action, Methods, Where
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.dialogs.menu import MenuItem
+from qwenchat.tui.dialogs.open import MenuItem
 
 _OF_CHAT = (
     "rename",

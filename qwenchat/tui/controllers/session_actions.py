@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 
 from qwenchat.chat.session import Session
-from qwenchat.chat.statistics import statistics_of
 from qwenchat.errors import RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.runtime.model_choice import lasting_reference
@@ -136,8 +135,7 @@ class SessionActions:
 
     def show_statistics(self) -> None:
         """Show how much was written in the open chat, and how fast its answers came."""
-        counted = statistics_of(self._context.transcript.messages)
-        self._context.ask(dialogs.statistics(counted, self._context.chats.model.info))
+        self._context.ask(dialogs.statistics(self._context.transcript.messages, self._context.chats.model.info))
 
     # Labels of the session that is meant
 

@@ -40,7 +40,7 @@ from qwenchat.tui.controllers.token_counts import TokenCountController
 from qwenchat.tui.session_view import ViewChange
 from qwenchat.tui.waiting_words import reading_words
 
-_SPEED_EVERY_S = 0.25
+_SPEED_EVERY_S = 0.5
 
 
 class StreamingController:

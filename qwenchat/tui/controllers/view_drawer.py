@@ -59,7 +59,8 @@ class ViewDrawer:
         self._draw_model(view.session.model)
         header.has_prompt = view.session.system not in ("", self._context.program.settings.system)
         header.has_tools = view.can_call and self._context.chats.tools.are_on(view.session)
-        header.has_documents = view.has_documents
+        if change.branch_changed or before.session is not view.session:
+            header.has_documents = view.has_documents
         self._screen.app.title = "qwenchat" if view.private else header.title_words
         transcript.show_notes(notes_of(view))
         notice = notice_of(view)

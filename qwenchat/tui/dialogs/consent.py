@@ -1,7 +1,6 @@
 """The question before a chat is sent to another machine for the first time: where it goes, and what of it."""
 
 from collections.abc import Sequence
-from enum import Enum, auto
 
 from textual import on
 from textual.app import ComposeResult
@@ -12,16 +11,10 @@ from qwenchat.chat.message import Message
 from qwenchat.i18n import _, enumerated, ngettext, sentences
 from qwenchat.tui.attached import attached_of
 from qwenchat.tui.dialogs.dialog import Buttons, Dialog, button, plain
+from qwenchat.tui.dialogs.open import Consent
 
 _MOST_NAMES = 5
 """Of documents that are shown."""
-
-
-class Consent(Enum):
-    """What the user chose."""
-
-    SEND = auto()
-    OTHER_MODEL = auto()
 
 
 class ConsentScreen(Dialog[Consent | None]):

@@ -18,11 +18,10 @@ from qwenchat.documents.index import OwnedDocument, collection_owner
 from qwenchat.documents.levels.choice import Level, Speed, predicted_seconds
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _, enumerated, labelled, ngettext
-from qwenchat.models.download.progress import human_time
 from qwenchat.paths import shortened
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_documents import SessionDocuments
-from qwenchat.text.safe import clean_line
+from qwenchat.text.safe import clean_line, human_time
 from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain
 from qwenchat.tui.dialogs.fields import aligned
 from qwenchat.tui.widgets.prose import Prose

@@ -4,7 +4,6 @@ It answers with the action's id and carries nothing out.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -19,22 +18,12 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from qwenchat.tui.actions import key_name
+from qwenchat.tui.dialogs.open import MenuItem
 
 _GAP = 3
 """Cells between an action's words and its key."""
 _FRAME = 4
 """Cells of border and padding at both sides."""
-
-
-@dataclass(frozen=True, slots=True)
-class MenuItem:
-    """An action that can be chosen."""
-
-    action: str
-    """The id."""
-    label: str
-    key: str
-    """As Textual names it; empty for none."""
 
 
 class MenuScreen(ModalScreen[str | None]):

@@ -3,6 +3,8 @@
 # ruff: noqa: PLC0415
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from textual.screen import ModalScreen
@@ -10,7 +12,6 @@ from textual.screen import ModalScreen
 from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session
-from qwenchat.chat.statistics import ChatStatistics
 from qwenchat.chat.tree import Branch
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
@@ -25,10 +26,26 @@ if TYPE_CHECKING:
     from qwenchat.runtime.session_tools import SessionTools
     from qwenchat.tui.attached import Attached
     from qwenchat.tui.dialogs.compare import CompareScreen
-    from qwenchat.tui.dialogs.consent import Consent
     from qwenchat.tui.dialogs.documents import DocumentChoice
-    from qwenchat.tui.dialogs.menu import MenuItem
     from qwenchat.tui.model_names import ModelNames
+
+
+class Consent(Enum):
+    """What the user chose when asked whether a chat may be sent to another machine."""
+
+    SEND = auto()
+    OTHER_MODEL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class MenuItem:
+    """An action that can be chosen from a menu."""
+
+    action: str
+    """The id."""
+    label: str
+    key: str
+    """As Textual names it; empty for none."""
 
 
 def welcome(
@@ -58,7 +75,7 @@ def consent(
     collections: Sequence[str],
     is_encrypted: bool,
     other_model: bool,
-) -> "ModalScreen[Consent | None]":
+) -> ModalScreen[Consent | None]:
     """Return the question whether a branch may be sent to another machine; `other_model` can be offered instead."""
     from qwenchat.tui.dialogs.consent import ConsentScreen
 
@@ -158,11 +175,12 @@ def settings(program: Program, at: str = "") -> ModalScreen[bool]:
     return SettingsScreen(program, at)
 
 
-def statistics(counted: ChatStatistics, info: ModelInfo | None) -> ModalScreen[None]:
+def statistics(branch: Sequence[Message], info: ModelInfo | None) -> ModalScreen[None]:
     """Return the statistics of a chat, and of the model that is loaded."""
+    from qwenchat.chat.statistics import statistics_of
     from qwenchat.tui.dialogs.statistics import StatisticsScreen
 
-    return StatisticsScreen(counted, info)
+    return StatisticsScreen(statistics_of(branch), info)
 
 
 def themes(titles: Mapping[str, str]) -> ModalScreen[str | None]:
@@ -218,7 +236,7 @@ def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Map
     return HelpScreen([*rows, *((_("Commands"), f"/{name}", words) for name, words in commands.items())])
 
 
-def menu(items: "Sequence[MenuItem]", at: "Offset") -> ModalScreen[str | None]:
+def menu(items: Sequence[MenuItem], at: "Offset") -> ModalScreen[str | None]:
     """Return a menu at a place on the screen; it gives the id of an action."""
     from qwenchat.tui.dialogs.menu import MenuScreen
 

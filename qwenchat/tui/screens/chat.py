@@ -4,6 +4,7 @@ What can be done is in `tui.controllers`, and so is the drawing of the open sess
 read in threads.
 """
 
+import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from qwenchat.chat.session import Session
 from qwenchat.i18n import _
 from qwenchat.runtime.events import BugFound, ChatEvent
 from qwenchat.runtime.program import Program
-from qwenchat.storage.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import MENU_BUTTON, Action, Method, Where, bindings
 from qwenchat.tui.attached import Attached
@@ -49,7 +49,8 @@ from qwenchat.tui.controllers.token_counts import TokenCountController
 from qwenchat.tui.controllers.tools import ToolController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.controllers.view_drawer import ViewDrawer, empty_words
-from qwenchat.tui.textual_private import EndsItsWork, add_bindings
+from qwenchat.tui.session_view import ViewChange
+from qwenchat.tui.textual_private import EndsItsWork, add_bindings, draw_only_changes
 from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.waiting_words import notice_of
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
 _STORING_S = 10.0
 """Seconds that leaving waits for a question to be stored."""
 
+_LONG = 1000
+"""Messages of a chat that is kept out of garbage collections."""
 _NARROW = 90
 """Columns below which the sidebar hides itself."""
 _THIN = 40
@@ -104,6 +107,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         new_engine: "EngineFactory | None" = None,
     ) -> None:
         super().__init__()
+        draw_only_changes(self)
         self.program, self.actions = program, actions
         self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
@@ -126,6 +130,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             on_event=lambda event: self.post_message(self.ChatEventReported(event)),
             on_download=lambda download: self.post_message(self.DownloadChanged(download)),
         )
+        context.open.listen(self._spare_collections)
         self.drafts = DraftController(context)
         self.focusing = FocusController(context, self, actions, self.footer)
         self.drawer = ViewDrawer(
@@ -172,6 +177,11 @@ class ChatScreen(Screen[None], EndsItsWork):
             run_action=self._run_action_soon,
         )
         self._bind(actions)
+
+    def _spare_collections(self, change: ViewChange) -> None:
+        """Keep a long chat out of garbage collections: each would visit all of it, and no key is echoed meanwhile."""
+        if change.switched and len(change.after.branch) >= _LONG:
+            self.call_after_refresh(_freeze_memory)
 
     def _use_model(self, reference: str) -> None:
         self.session_actions.use_model(reference)
@@ -233,6 +243,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         """Read the disk, once the first frame is shown."""
         await self.context.chats.sessions.recover()
         if self.program.store.is_read_only:
+            from qwenchat.storage.read_only import cannot_be_saved  # noqa: PLC0415 - it needs SQLite, the screen does not
+
             self.context.notify_error(cannot_be_saved(self.program.paths.database))
         self.context.open.relabel(self.session)
         self.sidebar.mark(self.session.id, ())
@@ -473,3 +485,10 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     def _search(self, typed: str) -> "SearchResults":
         return self.program.store.search.find(typed)
+
+
+def _freeze_memory() -> None:
+    """Collect what was frozen before and is garbage now, and freeze what exists."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

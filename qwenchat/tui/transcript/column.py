@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LayoutMaker = Callable[[Message, VariantPlace], "MessageLayout"]
 _CACHED_LINES = 1500
 """Lines whose layout stays in memory, more than any terminal shows; others are laid out again when they come back."""
+_ALONE = VariantPlace()
+"""Of a message without siblings."""
 
 
 class Heights:
@@ -91,7 +93,7 @@ class Column:
         before = {layout.message.id: layout for layout in self.layouts}
         self.layouts = []
         for message in branch:
-            variant = variants.get(message.id, VariantPlace())
+            variant = variants.get(message.id, _ALONE)
             old = before.get(message.id)
             if old is None or (old.message, old.variant) != (message, variant):
                 old = self._layout(message, variant)
@@ -102,7 +104,7 @@ class Column:
     def add(self, message: Message) -> None:
         """Add a message at the end."""
         self._index[message.id] = len(self.layouts)
-        self.layouts.append(self._layout(message, VariantPlace()))
+        self.layouts.append(self._layout(message, _ALONE))
         self._heights.append(self.layouts[-1].estimate(self.look.width))
         if self.marks != Marks():
             self.mark(self.marks)

@@ -26,6 +26,8 @@ from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Frame, Highlight, Lo
 from qwenchat.tui.transcript.sources import SOURCES, source_lines
 
 _FENCED = re.compile(r"^(`{3,}|~{3,})([^`\n]*)\n(.*?)(?:^\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_PLAIN = Frame()
+"""Of a message in the middle of a chat; there are too many of these for one each."""
 
 
 class MessageLayout:
@@ -52,10 +54,10 @@ class MessageLayout:
     def __init__(self, message: Message, variant: VariantPlace) -> None:
         self.message = message
         self.variant = variant
-        self.frame = Frame()
+        self.frame = _PLAIN
         self.is_unfolded = False
         """Whether the reasoning, or the text of a summary, is shown, not only the line that stands for it."""
-        self.unfolded_groups: set[int] = set()
+        self.unfolded_groups: frozenset[int] = frozenset()
         """The groups of calls that are shown whole, by their numbers; SOURCES for the sources."""
         self.lines: list[Line] | None = None
         """As laid out last; None where it has to be laid out."""
@@ -69,10 +71,10 @@ class MessageLayout:
         """Lines at the top that the last layout left as they were."""
         self._look: Look | None = None
         self._body: AnswerBody | None = None
-        self._earlier: list[Line] = []
+        self._earlier: Sequence[Line] = ()
         self._reasoning_key: tuple[int, bool, Look] | None = None
         """For which length, state and look `_reasoning_lines` were made."""
-        self._reasoning_lines: list[Line] = []
+        self._reasoning_lines: Sequence[Line] = ()
 
     def estimate(self, width: int) -> int:
         """Return about how many lines it takes, without reading it."""
@@ -155,10 +157,11 @@ class MessageLayout:
 
     def toggle_all(self) -> None:
         """Unfold all that is folded: reasoning, calls, sources and a summary; fold them where nothing is."""
-        groups = {group.number for group in self._read().groups} | ({SOURCES} if self.message.citations else set())
+        sources = {SOURCES} if self.message.citations else set()
+        groups = frozenset(group.number for group in self._read().groups) | sources
         has_fold = bool(self.message.reasoning) or self.message.summarises > 0
         is_folded = (has_fold and not self.is_unfolded) or self.unfolded_groups != groups
-        self.is_unfolded, self.unfolded_groups = is_folded, groups if is_folded else set()
+        self.is_unfolded, self.unfolded_groups = is_folded, groups if is_folded else frozenset()
         self.lines = None
 
     def strip(
@@ -210,7 +213,7 @@ class MessageLayout:
         return self._body
 
     def _start_over(self) -> None:
-        self._earlier = []
+        self._earlier = ()
         if self._body is not None:
             self._body.start_over()
         self.strips.clear()
@@ -226,7 +229,7 @@ class MessageLayout:
         asked = note.call if note else ""
         return self._read().lines(look, unfolded=self.unfolded_groups, is_live=is_live, asked=asked)
 
-    def _reasoning(self, look: Look) -> list[Line]:
+    def _reasoning(self, look: Look) -> Sequence[Line]:
         """Return the line that stands for the reasoning and, where it is unfolded, the reasoning below it."""
         reasoning = self.message.reasoning
         key = (len(reasoning), self.is_unfolded, look)
@@ -310,7 +313,7 @@ def _extended(part: Part, fragment: Part) -> Part:
     return fragment
 
 
-def _alike(earlier: list[Line], lines: list[Line]) -> int:
+def _alike(earlier: Sequence[Line], lines: Sequence[Line]) -> int:
     """Return how many lines at the top are the same in both; the last one of before is no longer the last."""
     same = (number for number, (before, now) in enumerate(zip(earlier[:-1], lines, strict=False)) if before != now)
     return next(same, min(max(len(earlier) - 1, 0), len(lines)))

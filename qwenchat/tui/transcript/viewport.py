@@ -8,6 +8,7 @@ from collections.abc import Callable
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 
+from qwenchat.tui.textual_private import scroll_within
 from qwenchat.tui.transcript.column import Column
 
 Anchor = tuple[str, int]
@@ -74,7 +75,7 @@ class Viewport:
                 top = self._column.settle_end(height)
             else:
                 top = self._column.settle(self.top if top is None else top, height)
-            widget.virtual_size = Size(self.columns, self._column.total)
+            scroll_within(widget, Size(self.columns, self._column.total))
             self._end = max(self._end, self._column.total)
             widget.scroll_target_y = widget.scroll_y = top
         finally:

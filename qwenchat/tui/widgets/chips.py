@@ -16,8 +16,7 @@ from textual.style import Style
 from textual.widget import Widget
 
 from qwenchat.i18n import _, ngettext
-from qwenchat.models.download.progress import human_time
-from qwenchat.text.safe import clean_line, human_size
+from qwenchat.text.safe import clean_line, human_size, human_time
 from qwenchat.tui.attached import Attached
 
 Chip = Attached | str

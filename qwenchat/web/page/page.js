@@ -59,8 +59,9 @@ if (!navigator.clipboard) {
 window.addEventListener(
   "keydown",
   (key) => {
-    if (key.ctrlKey && !key.altKey && !key.metaKey && key.key.toLowerCase() === "v") {
-      key.stopImmediatePropagation(); // the browser pastes; the terminal would send the key
+    const pastes = key.ctrlKey && !key.altKey && !key.metaKey && key.key.toLowerCase() === "v";
+    if (pastes || key.key === "F11") {
+      key.stopImmediatePropagation(); // the browser pastes, or fills the screen; the terminal would send the key
     }
   },
   true,
