@@ -415,7 +415,12 @@ def _together(before: Finished | None, now: Finished) -> Finished:
     prefilled = first.prefill_tps * first.prefill_s + last.prefill_tps * last.prefill_s
     return Finished(
         now.reason,
-        replace(now.usage, completion_tokens=tokens),
+        replace(
+            now.usage,
+            completion_tokens=tokens,
+            drafted_tokens=before.usage.drafted_tokens + now.usage.drafted_tokens,
+            accepted_tokens=before.usage.accepted_tokens + now.usage.accepted_tokens,
+        ),
         replace(
             first,
             prefill_s=prefill_s,

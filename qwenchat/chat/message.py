@@ -54,6 +54,10 @@ class Usage:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    drafted_tokens: int = 0
+    """Tokens that the engine guessed ahead, so that several could be computed at once."""
+    accepted_tokens: int = 0
+    """How many of them were right, and so are part of the answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from qwenchat.chat.events import (
     TurnStarted,
     WaitingToRetry,
 )
-from qwenchat.chat.message import Citation, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Citation, Message, Part, Reasoning, Text, ToolCall, ToolResult, Usage
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.cli.ask_documents import citation_object, citations_json, sources_words
 from qwenchat.cli.output import Output, ReaderGone
@@ -159,7 +159,7 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
         **cited,
         "finish_reason": answer.finish_reason,
         **window,
-        "usage": asdict(answer.usage) if answer.usage else None,
+        "usage": _usage(answer.usage) if answer.usage else None,
         "timings": {name: round(value, 4) for name, value in asdict(answer.timings).items()}
         if answer.timings
         else None,
@@ -227,7 +227,7 @@ def waiting_words(event: WaitingToRetry) -> str:
 def stats_words(event: Finished) -> str:
     """Return a line with an answer's token counts and timings."""
     usage, timings = event.usage, event.timings
-    return _(
+    words = _(
         "{completion} tokens at {speed:.1f} tokens/s; first token after {first:.2f} s; "
         "prompt {prompt} tokens, {cached} of them cached"
     ).format(
@@ -237,3 +237,13 @@ def stats_words(event: Finished) -> str:
         prompt=usage.prompt_tokens,
         cached=usage.cached_tokens,
     )
+    if not usage.accepted_tokens:
+        return words
+    guessed = _("guessed {accepted:,} of {tokens:,} tokens")
+    return f"{words}; {guessed.format(accepted=usage.accepted_tokens, tokens=usage.completion_tokens)}"
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    """Return token counts as JSON has them: those of guesses only where there were any."""
+    of_guesses = ("drafted_tokens", "accepted_tokens")
+    return {name: value for name, value in asdict(usage).items() if value or name not in of_guesses}

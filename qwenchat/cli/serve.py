@@ -119,6 +119,8 @@ async def _serve(program: Program, options: dict[str, Any], port: int) -> None:
         stack.push_async_callback(served.close)  # answers end before connections do
         if runtime := _runtime_folder(program):
             await stack.enter_async_context(sharing(runtime, served))
+        for warning in served.info.warnings if served.info else ():
+            output.say(warning)
         url = f"{url_of(listening)}/v1"
         output.say(_("{model} is served at {url}. Ctrl-C ends it.").format(model=name_of(model), url=url))
         await stopped.wait()

@@ -38,9 +38,9 @@ _NOT_THEIRS = ("COLUMNS", "LINES", "DISPLAY", "WAYLAND_DISPLAY", "TERM_PROGRAM",
 def web(program: Program, /, **options: Any) -> int:
     """Show the screen in a browser, until Ctrl-C.
 
-    Prints the address of the page. It contains a secret, which is another one each time: whoever knows the address can
-    do what you can do in the screen. Each tab is a program of its own, with your settings and chats; when it is closed,
-    the program saves everything and ends.
+    Prints the address of the page. It contains a secret, a new one each time: with it, anyone can do what you can do in
+    the screen. Each tab is a program of its own, with your settings and chats; when it is closed, the program saves
+    everything and ends.
 
     The page listens at this machine alone unless --host says otherwise; an SSH tunnel makes it reachable for one other
     machine.

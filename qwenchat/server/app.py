@@ -51,7 +51,7 @@ class Access:
         if self.only_loopback and not is_loopback(_host_in(f"//{host}")):
             raise ApiError(403, "forbidden_host", "This server serves requests to localhost only.")
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin.startswith(("http:", "https:")) and origin.partition("//")[2] != host:
+        if origin.startswith(("http:", "https:", "null")) and origin.partition("//")[2] != host:
             raise ApiError(403, "forbidden_origin", "Pages of other origins may not use this server.")
         if self.key and path not in _OPEN:
             given = headers.get(b"authorization", b"").decode("latin-1")
@@ -76,7 +76,8 @@ class App:
         """`answered` is called with each chat that was answered."""
         self._served, self._names, self._access = served, names, access
         self._metrics = Metrics()
-        answers, bodies, tokens = Answers(served, self._metrics), bodies or BodyReader(), TokenDoor(served, names)
+        answers, bodies = Answers(served, self._metrics), bodies or BodyReader()
+        self._tokens = tokens = TokenDoor(served, names)
         chat, completions = ChatCompletions(answers, names, answered), Completions(answers, names)
         posts: dict[str, ASGIApp] = {
             "/v1/chat/completions": Endpoint(chat.handle, ChatRequest, bodies),
@@ -89,6 +90,7 @@ class App:
             "/v1/models/{name:path}": self._model,
             "/health": self._health,
             "/metrics": self._numbers,
+            "/tokenizer_info": self._tokeniser,
         }
         self._paths = {*posts, *gets}
         self._router = Router(
@@ -144,6 +146,9 @@ class App:
 
     async def _health(self, _request: Request) -> Response:
         return _json({"status": "ok", "version": __version__})
+
+    async def _tokeniser(self, _request: Request) -> Response:
+        return _json(await self._tokens.info())
 
     async def _numbers(self, _request: Request) -> Response:
         return Response(self._metrics.text(self._served), media_type=CONTENT_TYPE)

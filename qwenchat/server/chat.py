@@ -64,8 +64,7 @@ class ChatCompletions:
         )
         if schema is not None and chat.turns[0].tools:
             raise unsupported("response_format", "tools can't be combined with a response_format of JSON.")
-        tokens = request.max_completion_tokens or request.max_tokens
-        sampling = request.sampling(max_tokens=tokens, schema=schema)
+        sampling = request.sampling(max_tokens=request.tokens, schema=schema)
         reference = await asyncio.to_thread(self._names.resolve, request.model or "")
         answer = _GrowingAnswer(request, chat, sampling, name_of(reference))
         events = self._answers.generate(reference, answer.prepare)

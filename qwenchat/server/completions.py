@@ -44,7 +44,9 @@ class Completions:
         prompts = request.prompts
         reference = await asyncio.to_thread(self._names.resolve, request.model or "")
         tokens = _MOST_TOKENS if request.max_tokens is None else request.max_tokens
-        sampling = replace(request.sampling(max_tokens=tokens), max_tokens=tokens).over(_NEUTRAL)
+        sampling = request.sampling(max_tokens=None).over(_NEUTRAL)
+        if tokens >= 0:
+            sampling = replace(sampling, max_tokens=tokens)
         choices = [_Completion(place, prompt, request, sampling) for place, prompt in enumerate(prompts)]
         head: dict[str, object] = {
             "id": f"cmpl-{secrets.token_hex(12)}",

@@ -215,8 +215,8 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
     """`/v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessageIn], Meta(min_length=1)]
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
     response_format: ResponseFormat | None = None
     tools: list[ToolDescription] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
@@ -225,6 +225,14 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=MOST_CHANCES)] | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """The most tokens of the answer; None for no limit, which some clients write as -1. Raises ApiError."""
+        tokens = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        if tokens is not None and tokens < 1 and tokens != -1:
+            raise invalid("max_tokens", "An answer has at least one token.")
+        return None if tokens == -1 else tokens
 
     @property
     def chances(self) -> int:
@@ -236,7 +244,8 @@ class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
     """`/v1/completions`."""
 
     prompt: str | list[str | int | list[int]]
-    max_tokens: Annotated[int, Meta(ge=0)] | None = None
+    max_tokens: Annotated[int, Meta(ge=-1)] | None = None
+    """0 for the prompt's chances alone, -1 for no limit."""
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=MOST_CHANCES)] | bool | None = None
 

@@ -1,4 +1,7 @@
-"""`/tokenize` and `/detokenize`, in the fields of llama-server and of vLLM alike."""
+"""`/tokenize`, `/detokenize` and `/tokenizer_info`, in the fields of llama-server and of vLLM alike.
+
+Harnesses make their prompts with these, so that they need no tokenizer of their own.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,6 +10,7 @@ from contextlib import asynccontextmanager
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.engines.local.engine import LocalEngine
+from qwenchat.errors import EngineDied
 from qwenchat.runtime.served_models import ServedModels
 from qwenchat.runtime.served_names import ServedNames
 from qwenchat.server.api_errors import invalid, unsupported
@@ -40,6 +44,19 @@ class TokenDoor:
         async with self._engine(request.model) as (engine, _n_ctx):
             text = await engine.text(request.tokens)
         return as_json({"content": text, "prompt": text})
+
+    async def info(self) -> dict[str, str | None]:
+        """Return the special texts of the default model, as vLLM does. Raises as `tokenise` does."""
+        async with self._engine(None) as (engine, _n_ctx):
+            if engine.loaded is None:
+                raise EngineDied("The model was unloaded.")
+            ready = engine.loaded.ready
+        return {
+            "bos_token": ready.bos or None,
+            "eos_token": ready.eos or None,
+            "pad_token": None,
+            "chat_template": ready.chat_template or None,
+        }
 
     @asynccontextmanager
     async def _engine(self, model: str | None) -> AsyncIterator[tuple[LocalEngine, int]]:

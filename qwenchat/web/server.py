@@ -12,6 +12,8 @@ has to agree with it. Nothing is logged.
 import asyncio
 import html
 import json
+import logging
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -75,7 +77,9 @@ class WebServer:
         `url` is that of the socket.
         """
         self._is_private = is_loopback(origin(url)[1])
-        runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=END_S)
+        silent = logging.getLogger("qwenchat.web")
+        silent.setLevel(logging.CRITICAL + 1)  # what it would say of a bad request contains the secret
+        runner = web.AppRunner(self._application(), access_log=None, logger=silent, shutdown_timeout=END_S)
         await runner.setup()
         try:
             await web.SockSite(runner, listening).start()
@@ -85,7 +89,7 @@ class WebServer:
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._refuse_strangers])
-        app.router.add_get("/", _say_what_lacks)
+        app.router.add_get("/", _explain_address)
         app.router.add_get("/once/{ticket}", self._lead_to_page)
         app.router.add_get(f"/{self._secret}/", _page)
         app.router.add_get(f"/{self._secret}/ws", self._show)
@@ -123,7 +127,7 @@ class WebServer:
                     _("{count} tabs are open, which is the limit.").format(count=MOST_TABS).encode()
                 )
             else:
-                await self._connect(websocket, _size(request.query.get("width", ""), request.query.get("height", "")))
+                await self._connect(websocket, _size(request.query))
         finally:
             self._websockets.discard(websocket)
             await websocket.close()
@@ -157,7 +161,7 @@ async def _add_headers(_request: web.Request, response: web.StreamResponse) -> N
     response.headers.update(_HEADERS)
 
 
-async def _say_what_lacks(_request: web.Request) -> web.StreamResponse:
+async def _explain_address(_request: web.Request) -> web.StreamResponse:
     return web.Response(status=404, text=_("Open the whole address that `qwenchat web` has printed."))
 
 
@@ -200,6 +204,8 @@ async def _type(tab: Tab, websocket: web.WebSocketResponse) -> None:
                 await websocket.send_json(["pong", sent])
 
 
-def _size(columns: str, rows: str) -> Size:
+def _size(query: Mapping[str, str]) -> Size:
     """Return the size that the page's address gives."""
-    return Size.of(int(columns) if columns.isdecimal() else 80, int(rows) if rows.isdecimal() else 24)
+    columns, rows = query.get("width", ""), query.get("height", "")
+    is_number = re.compile("[0-9]{1,9}").fullmatch
+    return Size.of(int(columns) if is_number(columns) else 80, int(rows) if is_number(rows) else 24)

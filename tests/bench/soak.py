@@ -215,6 +215,7 @@ class Soak:
         self.steady.send(ENTER)
         self.until(self.steady, lambda: self.hub.requests("cdn", "GET"), "the download did not begin")
         self.steady.send(ESCAPE)
+        self.until(self.steady, lambda: "Open file" not in self.steady.text, "the dialog did not close")
         self.answer(self.steady, self.ask(self.steady, "Name a river."))
         self.until(self.steady, lambda: self.has_downloaded(name), f"{name} was not downloaded")
 

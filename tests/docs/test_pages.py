@@ -138,6 +138,9 @@ def test_an_answer_for_programs_follows_its_schema() -> None:
         finish_reason=FinishReason.STOP,
     )
     jsonschema.validate(answer_object(replace(answer, usage=Usage(1, 0, 1), timings=Timings())), ANSWER)
+    guessed = answer_object(replace(answer, usage=Usage(1, 0, 9, 8, 7), timings=Timings()))
+    jsonschema.validate(guessed, ANSWER)
+    assert guessed["usage"]["accepted_tokens"] == 7
     jsonschema.validate(answer_object(replace(answer, finish_reason=None)), ANSWER)
     cited = Citation(number=1, document="birds.pdf", digest="d", start=0, text="Owls hunt.", page=3, heading="Owls")
     called = (ToolCall("c1", "clock", '{"zone": "UTC"}'), ToolResult("c1", "clock", "12:00"), ToolCall("c2", "x", "?"))

@@ -13,7 +13,7 @@ from qwenchat.engines.local.protocol import CHUNK, Generate, WorkerReply
 from qwenchat.engines.worker.c_api import Abort, bindings
 from qwenchat.engines.worker.cache_slot import EXACT_STEP
 from qwenchat.engines.worker.generation import FIRST_STEP, SHARED_STEP, GenerationJob
-from qwenchat.engines.worker.llama import SCORED_STEP, LlamaModel
+from qwenchat.engines.worker.llama import MOST_OUTPUTS, LlamaModel
 from tests.fakes.engines import planned
 
 FREE = Sampling(temperature=1.0, max_tokens=1)
@@ -61,7 +61,7 @@ def test_what_is_promised_needs_shorter_steps(model: LlamaModel) -> None:
     repeatable = replace(FREE, temperature=0.0)
     assert steps(model, 300, Generate(1, [], repeatable)) == [EXACT_STEP, EXACT_STEP, 300 - 2 * EXACT_STEP]
     scored = Generate(1, [], FREE, is_scored=True)
-    assert steps(model, 70, scored) == [SCORED_STEP, SCORED_STEP, 70 - 2 * SCORED_STEP]
+    assert steps(model, 70, scored) == [MOST_OUTPUTS, MOST_OUTPUTS, 70 - 2 * MOST_OUTPUTS]
 
 
 def test_steps_are_short_where_peers_compute_which_can_not_be_stopped_within_one(tiny: Path) -> None:

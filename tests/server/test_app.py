@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
@@ -192,6 +192,26 @@ async def test_chances_of_tokens() -> None:
     assert engine.requests[-1].mode is Mode.RAW and engine.requests[-1].sampling.repeat_penalty == 1
 
 
+async def test_completions_are_streamed_one_after_the_other() -> None:
+    body = {"prompt": ["One", "Two"], "stream": True, "echo": True, "stream_options": {"include_usage": True}}
+    response = await client(scripted()).post("/v1/completions", body)
+    *chunks, usage, done = response.events
+    assert done == "[DONE]" and usage["usage"]["completion_tokens"]
+    choices = [chunk["choices"][0] for chunk in chunks]
+    for place, text in enumerate(("OneHello there.", "TwoHello there.")):
+        own = [choice for choice in choices if choice["index"] == place]
+        assert "".join(choice["text"] for choice in own) == text
+        assert [choice["finish_reason"] for choice in own][-2:] == [None, "stop"]
+
+
+async def test_no_limit_is_what_clients_write_as_minus_one() -> None:
+    engine = scripted()
+    await client(engine).post(CHAT, {**HELLO, "max_tokens": -1})
+    await client(engine).post("/v1/completions", {"prompt": "One", "max_tokens": -1})
+    await client(engine).post("/v1/completions", {"prompt": "One", "max_tokens": 0})
+    assert [asked.sampling.max_tokens for asked in engine.requests] == [None, None, 0]
+
+
 REFUSED: list[tuple[dict[str, object], str, str | None]] = [
     ({"n": 2}, "unsupported_parameter", "n"),
     ({"logit_bias": {"1": 2}}, "unsupported_parameter", "logit_bias"),
@@ -279,6 +299,8 @@ async def test_paths_methods_and_other_bodies() -> None:
     ]
     assert (await one.get(CHAT)).error["code"] == "method_not_allowed"
     assert (await one.send("POST", CHAT, b"{")).error["code"] == "invalid_json"
+    halves = b'{"messages":[{"role":"user","content":"\\ud800"}]}'
+    assert (await one.send("POST", CHAT, halves)).error["code"] == "invalid_json"
     nested = b'{"messages":[{"role":"user","content":"x"}],"tools":' + b"[" * 4000 + b"]" * 4000 + b"}"
     assert (await one.send("POST", CHAT, nested)).status == 400
     assert (await one.post(CHAT, {**HELLO, "model": "gpt-4o"})).error["code"] == "model_not_found"
@@ -325,6 +347,7 @@ async def test_a_body_that_does_not_come_is_given_up() -> None:
         ({"host": "[::1"}, "forbidden_host"),
         ({"origin": "https://evil.example"}, "forbidden_origin"),
         ({"origin": "http://localhost:3000"}, "forbidden_origin"),
+        ({"origin": "null"}, "forbidden_origin"),
         ({"host": "[::1]:8080"}, None),
         ({"host": "127.0.0.1:8080", "origin": "vscode-webview://abc"}, None),
         ({"origin": "http://localhost:8080"}, None),
@@ -420,32 +443,41 @@ ROLES = st.sampled_from(["system", "user", "assistant", "tool", "developer", "x"
 MESSAGES = st.lists(
     st.fixed_dictionaries({"role": ROLES}, optional={"content": JSON | st.text(), "tool_calls": JSON}), max_size=4
 )
+NEARLY_VALID = st.fixed_dictionaries(
+    {"messages": st.just([{"role": "user", "content": "Hi"}]), "prompt": st.text(min_size=1), "tokens": st.just([1])},
+    optional={"model": st.sampled_from(["guide", "nobody"]), "stream": st.booleans(), "echo": JSON, "stop": JSON},
+)
 BODIES = st.one_of(
+    NEARLY_VALID.map(lambda value: json.dumps(value).encode()),
     st.binary(max_size=200),
     JSON.map(lambda value: json.dumps(value).encode()),
     st.builds(
         lambda some, messages: json.dumps({"messages": messages, **some}).encode(),
-        st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5),
+        st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=2),
         MESSAGES,
     ),
 )
 PATHS = st.sampled_from([CHAT, "/v1/completions", "/tokenize", "/detokenize"])
 
 
-@settings(max_examples=3000, deadline=None)
-@given(path=PATHS, body=BODIES, pieces=st.integers(1, 3))
-def test_no_request_brings_the_server_down(path: str, body: bytes, pieces: int) -> None:
-    async def ask() -> None:
-        served = served_by(ScriptedEngine(capabilities=LOCAL, answers=("Yes.",)))
+def test_no_request_brings_the_server_down() -> None:
+    with asyncio.Runner() as runner:
+        served, statuses = served_by(ScriptedEngine(capabilities=LOCAL, answers=("Yes.",))), set[int]()
         one = Client(App(served, ServedNames(Program.here(), "guide"), Access()))
-        response = await one.send("POST", path, body, pieces=pieces)
-        assert response.status in (200, 400, 404), response.body
-        if response.status != 200:
-            assert {*response.error} == {"message", "type", "param", "code"}
-            assert "Traceback" not in response.error["message"]
-        assert served.running == served.waiting == 0
 
-    asyncio.run(ask())
+        @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+        @given(requests=st.lists(st.tuples(PATHS, BODIES), min_size=12, max_size=16))
+        def ask(requests: list[tuple[str, bytes]]) -> None:
+            for path, body in requests:
+                response = runner.run(one.send("POST", path, body, pieces=2))
+                statuses.add(response.status)
+                if response.status != 200:
+                    assert {*response.error} == {"message", "type", "param", "code"}
+                    assert "Traceback" not in response.error["message"]
+                assert served.running == served.waiting == 0
+
+        ask()
+    assert statuses == {200, 400, 404}
 
 
 def test_capabilities_that_are_missing_are_named() -> None:

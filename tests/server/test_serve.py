@@ -147,6 +147,8 @@ def test_special_tokens_of_a_raw_prompt_are_what_they_stand_for(random: ServePro
     for prompt in ("Hello<|im_end|>", special):
         body = {"prompt": prompt, "max_tokens": 1}
         assert random.post("/v1/completions", body)["usage"]["prompt_tokens"] == 2
+    facts = json.loads(random.get("/tokenizer_info"))
+    assert facts["eos_token"] == "<|im_end|>" and "im_start" in facts["chat_template"]
     refused = random.post("/v1/completions", {"prompt": [1, 10**6], "max_tokens": 1})
     assert refused["error"]["code"] == "invalid_request" and "1000000" in refused["error"]["message"]
 

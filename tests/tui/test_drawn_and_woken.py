@@ -1,6 +1,8 @@
 """What is drawn and what wakes the program, counted: while nothing happens, and while an answer streams."""
 
+import gc
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from qwenchat.chat.message import Status, Text
+from qwenchat.chat.session import Session
+from qwenchat.runtime.program import Program
 from qwenchat.tui import app
-from qwenchat.tui.app import QwenchatApp
+from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.transcript import streaming
 from qwenchat.tui.transcript.message_layout import MessageLayout
 from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
@@ -146,3 +150,17 @@ def test_frames_are_the_rarer_the_more_processor_time_they_cost(
     pieces.add(answer(1), StreamedPiece(0, Text("word")))
     assert len(drawn) == 1
     assert waits[1] == pytest.approx(wait)
+
+
+async def test_a_long_chat_is_kept_out_of_garbage_collections() -> None:
+    program = Program.here()
+    program.store.create(Session(id="s", created=1, updated=1, model="guide"))
+    messages = [replace(message, parent=f"m{n - 1}" if n else None) for n, message in enumerate(talk(1000))]
+    program.store.add(*messages)
+    program.close()
+    try:
+        async with chatting(start=Start(model="guide", session="s")) as it:
+            await until(lambda: len(it.messages) == len(messages))
+            await until(lambda: gc.get_freeze_count() > len(messages))
+    finally:
+        gc.unfreeze()

@@ -258,14 +258,15 @@ async def test_how_an_answer_ended_is_said_in_words(status: Status, reason: Fini
 
 
 async def test_stats_attachments_and_boundary_are_shown() -> None:
-    ended = replace(answer(1, "x"), usage=Usage(9, 0, 1234), timings=Timings(decode_tps=42.25, ttft_s=0.5))
+    usage = Usage(9, 0, 1234, drafted_tokens=1100, accepted_tokens=1005)
+    ended = replace(answer(1, "x"), usage=usage, timings=Timings(decode_tps=42.25, ttft_s=0.5))
     app = TranscriptApp()
     async with app.run_test(size=SIZE) as pilot:
         asked = question(0, attachments=(Attachment("a[b].txt", "text/plain", b"abc"),))
         app.transcript.load([asked, ended, question(2)], boundary="m2")
         await pilot.pause()
         text = "\n".join(app.rows)
-        assert "1,234 tokens · 42.2 tokens/s · first token 0.5 s" in text
+        assert "1,234 tokens · 42.2 tokens/s · first token 0.5 s · guessed 1,005 of 1,234 tokens" in text
         assert "[a[b].txt] 3 bytes" in text
         assert text.index("no longer sees the messages above") < text.index("Question 2")
         app.transcript.show_boundary(None)

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from qwenchat.chat.events import WaitingToRetry
+from qwenchat.chat.events import Finished, WaitingToRetry
 from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
-from qwenchat.cli.ask_output import JsonReport, TextReport
+from qwenchat.cli.ask_output import JsonReport, TextReport, stats_words
 from qwenchat.cli.output import Output
 from qwenchat.errors import EngineDied
 from tests.fakes.scripted import ScriptedEngine
@@ -42,6 +43,13 @@ def test_json_on_stdout_contains_no_control_characters() -> None:
     line = output.out.getvalue()
     assert not set(text) & set(line.removesuffix("\n")) - {" "}
     assert json.loads(line) == {"text": text}
+
+
+def test_guesses_are_counted_where_there_were_any() -> None:
+    plain = stats_words(Finished(FinishReason.STOP, Usage(10, 4, 391), Timings()))
+    assert "guessed" not in plain
+    usage = Usage(10, 4, 391, drafted_tokens=240, accepted_tokens=212)
+    assert stats_words(Finished(FinishReason.STOP, usage, Timings())) == f"{plain}; guessed 212 of 391 tokens"
 
 
 async def test_nothing_is_printed_where_nothing_came() -> None:

@@ -224,6 +224,25 @@ def test_a_size_alone_never_means_fewer_than_four_bits(planner: DownloadPlanner,
         assert not here.plan(size).selection.quant.startswith(("q2", "q3"))
 
 
+@pytest.mark.parametrize(
+    ("reference", "listed"),
+    [
+        ("coder-14b:q4_k_m", ["qwen2.5-coder-14b-instruct-q4_k_m-00001-of-00002.gguf", "…-00002-of-00002.gguf"]),
+        ("qwen2.5-7b:q4_k_m", ["qwen2.5-7b-instruct-q4_k_m.gguf"]),
+        ("r1-7b:q8_0", ["deepseek-r1-distill-qwen-7b.Q8_0.gguf"]),
+        ("math-72b:q4_k_m", ["Q4_K_M/Qwen2.5-Math-72B-Q4_K_M-00001-of-00002.gguf", "…-00002-of-00002.gguf"]),
+    ],
+)
+def test_the_hub_s_list_decides_where_the_catalogue_is_mistaken(
+    planner: DownloadPlanner, reference: str, listed: list[str]
+) -> None:
+    """Neither the number of parts nor the names need to be the catalogue's."""
+    names = [name.replace("…", listed[0].removesuffix("-00001-of-00002.gguf")) for name in listed]
+    selection = planner.plan(reference).selection
+    found = select_files(files(*names, "other-q5_0.gguf", "other-q2_k.gguf"), selection, "hf")
+    assert [file.name for file in found] == names
+
+
 def test_plans(planner: DownloadPlanner, tmp_path: Path) -> None:
     plan = planner.plan("7b:q4_k_m")
     assert plan.selection == FileSelection("Qwen/Qwen2-7B-Instruct-GGUF", "qwen2-7b-instruct-q4_k_m.gguf", "q4_k_m")

@@ -57,6 +57,8 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """How many requests are served together; each has a context window of its own."""
     scores: bool = False
     """Whether `Generate.is_scored` is served, which takes memory."""
+    drafts: bool = True
+    """Whether answers are guessed ahead; only benchmarks and tests do without."""
     beside_screen: bool = False
     """Whether the threads that compute make way for a screen, which needs the same cores."""
     loras: tuple[Lora, ...] = ()

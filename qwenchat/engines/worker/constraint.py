@@ -41,6 +41,14 @@ class Constraint:
         check_state(self._matcher)
         return taken
 
+    def forced(self) -> list[int]:
+        """Return the tokens that must come next, as the model's own tokeniser cuts what there is no choice about."""
+        return self._matcher.compute_ff_tokens()
+
+    def follow(self, tokens: Sequence[int]) -> int:
+        """Return how many of these tokens may come next, one after another; nothing is taken."""
+        return self._matcher.validate_tokens(list(tokens))
+
     def allowed(self) -> bytes:
         """Return a byte for each token, 0 if it is not allowed next. Raises SchemaRefused as `accept` does."""
         mask = self._matcher.compute_logit_bias()

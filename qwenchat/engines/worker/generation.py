@@ -30,8 +30,9 @@ from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.cache_slot import EXACT_STEP, CacheSlot
 from qwenchat.engines.worker.chances import Chances
 from qwenchat.engines.worker.detokenizer import Detokenizer
-from qwenchat.engines.worker.llama import SCORED_STEP, LlamaModel, Step
+from qwenchat.engines.worker.llama import MOST_OUTPUTS, LlamaModel, Step
 from qwenchat.engines.worker.sampler import Sampler
+from qwenchat.engines.worker.speculation import Speculation
 
 if TYPE_CHECKING:
     from qwenchat.engines.worker.constraint import Constraint  # it imports llguidance, which most answers don't need
@@ -68,7 +69,7 @@ class GenerationJob:
         self.awaited: Future[Constraint] | None = None
         """What the job waits for, where it has nothing to decode."""
         self.is_alone = True
-        """Whether no other job runs, so that a step may take long."""
+        """Whether no other job runs, so that a step may take long and try what may be in vain."""
         self._model, self._prompt, self._report = model, prompt, report
         self._constraint = constraint
         self._sampling = request.sampling
@@ -86,6 +87,7 @@ class GenerationJob:
         self._text = Detokenizer(model.vocabulary.piece, stops)
         self._started = time.perf_counter()
         self._sent = 0.0
+        self._is_after_marker = False
         self._first_token_s = 0.0
 
     def run(self) -> Steps[None]:
@@ -105,7 +107,9 @@ class GenerationJob:
                 constraint = (yield from self._made_constraint()) if output is not None else None
                 prefill_s = time.perf_counter() - self._started
                 sampler = resources.enter_context(closing(self._sampler(constraint)))
-                reason, count = yield from self._decode(sampler, chances, output)
+                speculation = Speculation(self._model, self.slot, self._prompt, sampler, is_exact=self._is_exact)
+                resources.enter_context(closing(speculation))
+                reason, count = yield from self._decode(sampler, speculation, chances, output)
             except (DecodeFailed, SchemaRefused):
                 self._send_rest()  # text that was held back is still part of the answer
                 raise
@@ -116,7 +120,7 @@ class GenerationJob:
             Done(
                 self.id,
                 reason,
-                Usage(len(self._prompt), cached, count),
+                Usage(len(self._prompt), cached, count, speculation.drafted, speculation.accepted),
                 Timings(
                     prefill_s=prefill_s,
                     prefill_tps=fresh / prefill_s,
@@ -158,7 +162,7 @@ class GenerationJob:
         else:
             size = model.prefill_step if self.is_alone else SHARED_STEP
         if self._is_scored:
-            size = min(size, SCORED_STEP)
+            size = min(size, MOST_OUTPUTS)
         return self._prompt[done : done + min(size, model.longest_step)]
 
     def _report_scores(self, chances: Chances, step: Step, output: int) -> None:
@@ -192,13 +196,22 @@ class GenerationJob:
                 break
         return Sampler(self._model, self._sampling, constraint, in_reasoning=token == vocabulary.reasoning_start)
 
-    def _decode(self, sampler: Sampler, chances: Chances | None, output: int | None) -> Steps[tuple[FinishReason, int]]:
-        """Sample and decode until the end; return why it ended and the number of tokens in the answer."""
+    def _decode(
+        self, sampler: Sampler, speculation: Speculation, chances: Chances | None, output: int | None
+    ) -> Steps[tuple[FinishReason, int]]:
+        """Sample and decode until the end; return why it ended and the number of tokens in the answer.
+
+        `output` is where the logits for the next token are, None if cancelled.
+        """
         model, text = self._model, self._text
-        is_end, vocabulary = model.c.llama_vocab_is_eog, model.vocabulary
-        vocab, markers = vocabulary.pointer, vocabulary.reasoning_markers
+        is_end, vocab, markers = (
+            model.c.llama_vocab_is_eog,
+            model.vocabulary.pointer,
+            model.vocabulary.reasoning_markers,
+        )
         limit = model.n_ctx if self._sampling.max_tokens is None else self._sampling.max_tokens
-        count, after_marker = 0, False
+        room = model.n_ctx - len(self._prompt)
+        count = 0
         if output is not None and not limit:
             return FinishReason.LENGTH, 0
         while output is not None:
@@ -211,24 +224,35 @@ class GenerationJob:
                 self._report_end(token, chances)
                 return FinishReason.STOP, count
             count += 1
+            is_decoded = speculation.confirms(token)
             if chances:
                 self._chances.append(chances.of(token))
-            is_marker = token in markers
-            if is_marker:
+            if token in markers:
                 self._send()
             if text.feed(token) or sampler.is_complete:
                 return FinishReason.STOP, count
-            if is_marker or (after_marker and not vocabulary.piece(token).strip(b"\r\n")):
-                self._send(apart=True)
-            elif self._is_apart or time.perf_counter() - self._sent >= BATCH_S:
-                self._send(apart=self._is_apart)
-            after_marker = is_marker
+            self._send_if_due(token, is_decoded=is_decoded)
             if count >= limit:
                 return FinishReason.LENGTH, count
-            if len(self.slot.cached) >= model.n_ctx:
+            if count > room:
                 return FinishReason.CONTEXT, count
-            output = yield Step(self.slot, array("i", [token]), is_exact=self._is_exact)
+            if is_decoded:
+                output += 1
+                continue
+            step = speculation.step(min(limit - count - 1, room - count) if self.is_alone else 0)
+            last = yield step
+            output = None if last is None else last - len(step.tokens) + 1
         return FinishReason.CANCELLED, count
+
+    def _send_if_due(self, token: int, *, is_decoded: bool) -> None:
+        """Send the text up to a token, unless more tokens are decoded already or the last text was sent just now."""
+        vocabulary = self._model.vocabulary
+        is_marker = token in vocabulary.reasoning_markers
+        if is_marker or (self._is_after_marker and not vocabulary.piece(token).strip(b"\r\n")):
+            self._send(apart=True)
+        elif self._is_apart or (not is_decoded and time.perf_counter() - self._sent >= BATCH_S):
+            self._send(apart=self._is_apart)
+        self._is_after_marker = is_marker
 
     def _report_end(self, token: int, chances: Chances | None) -> None:
         """Report the chances of the token that ends the answer, where those of the prompt were asked for, too."""

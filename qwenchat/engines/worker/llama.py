@@ -7,6 +7,7 @@ It prints nothing, samples nothing, and runs no Python inside a decode.
 import ctypes
 import os
 import struct
+import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,8 +31,10 @@ _ABORTED = 2
 _MMAP = 1
 """LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
 _STATE_HEAD = struct.Struct("=III")
-SCORED_STEP = 32
+MOST_OUTPUTS = 32
 """Tokens of a step with the logits of all of its tokens, each of which takes as many floats as the vocabulary has."""
+_COST_OF_A_TOKEN = 0.38
+"""What one more token adds to a step, in steps of one token (Qwen2-0.5B q4_k_m, 2 cores with AVX2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +43,47 @@ class Step:
 
     slot: CacheSlot
     tokens: "array[int]"
-    is_scored: bool = False
+    all_logits: bool = False
     """Whether the logits of all tokens are needed, not only those of the last."""
     is_exact: bool = False
     """Whether the result must be the same again, to the last bit."""
 
     @property
     def outputs(self) -> int:
-        """For how many of the tokens there have to be logits."""
-        return len(self.tokens) if self.is_scored else 1
+        """The number of tokens whose logits are needed."""
+        return len(self.tokens) if self.all_logits else 1
+
+
+def estimated_cost(tokens: int) -> float:
+    """Return how many steps of one token take as long as one of `tokens`, as long as nothing was measured."""
+    return 1 + _COST_OF_A_TOKEN * (tokens - 1)
+
+
+class StepCosts:
+    """How long short steps take on this machine, compared with those of one token: moving averages."""
+
+    _WEIGHT = 0.2
+    """Of a new measurement."""
+    _OUTLIER = 4.0
+    """A measurement counts as at most so many times what was expected: the machine may have been asleep."""
+
+    def __init__(self) -> None:
+        self._single_s = 0.0
+        self._costs = [estimated_cost(tokens) for tokens in range(MOST_OUTPUTS + 1)]
+
+    def cost(self, tokens: int) -> float:
+        """Return how many steps of one token take as long as one of `tokens`, at most MOST_OUTPUTS."""
+        return self._costs[tokens]
+
+    def learn(self, tokens: int, seconds: float) -> None:
+        """Take note of how long a step took. Before one of one token, nothing is known."""
+        if tokens == 1:
+            expected = self._single_s or seconds
+            self._single_s = expected + self._WEIGHT * (min(seconds, self._OUTLIER * expected) - expected)
+        elif self._single_s:
+            expected = self._costs[tokens]
+            measured = min(seconds / self._single_s, self._OUTLIER * expected)
+            self._costs[tokens] = expected + self._WEIGHT * (measured - expected)
 
 
 class LlamaModel:
@@ -74,6 +109,11 @@ class LlamaModel:
         self.most_outputs = _most_outputs(plan)
         """How many tokens of a batch may have logits."""
         self.slots = tuple(CacheSlot(c, self._memory, number) for number in range(plan.parallel))
+        self.can_draft = plan.drafts and not (
+            c.llama_model_is_recurrent(self._model) or c.llama_model_is_hybrid(self._model)
+        )
+        """Whether several tokens may be guessed and decoded at once: the wrong ones must be removed from the memory."""
+        self.step_costs = StepCosts()
         self._batch = c.llama_batch_init(self.longest_step, 0, 1)
         self._threads = DecodeThreads(plan.threads, beside_screen=plan.beside_screen)
         self._add_loras(plan)
@@ -167,12 +207,16 @@ class LlamaModel:
         threads = self._threads.begin(place, exact=any(step.is_exact for step in steps))
         if threads != used:  # each call writes a line to the log
             self.c.llama_set_n_threads(self.ctx, threads, threads)
+        started = time.perf_counter()
         code = self.c.llama_decode(self.ctx, batch)
         if code == 0:
             self.c.llama_synchronize(self.ctx)
+        seconds = time.perf_counter() - started
         self._threads.end()
         is_alone = len(steps) == 1
         if code == 0:
+            if is_alone and (place == 1 or steps[0].all_logits):
+                self.step_costs.learn(place, seconds)
             for step in steps:
                 step.slot.add(step.tokens, alone=is_alone)
             return ends
@@ -188,7 +232,7 @@ class LlamaModel:
         positions = array("i", range(start, start + count))
         ctypes.memmove(ctypes.byref(batch.token.contents, 4 * place), step.tokens.buffer_info()[0], 4 * count)
         ctypes.memmove(ctypes.byref(batch.pos.contents, 4 * place), positions.buffer_info()[0], 4 * count)
-        ctypes.memset(ctypes.byref(batch.logits.contents, place), step.is_scored, count)
+        ctypes.memset(ctypes.byref(batch.logits.contents, place), step.all_logits, count)
         batch.logits[place + count - 1] = 1
         for each in range(place, place + count):
             batch.n_seq_id[each] = 1
@@ -244,5 +288,5 @@ class LlamaModel:
 
 
 def _most_outputs(plan: LoadPlan) -> int:
-    """Return for how many tokens of a batch there are logits: one of each request, and those of one scored step."""
-    return plan.parallel + (SCORED_STEP if plan.scores else 0)
+    """Return how many logits are computed at once: one of each sequence, and all of a step of one of them."""
+    return plan.parallel + (MOST_OUTPUTS - 1 if plan.scores or plan.drafts else 0)

@@ -82,6 +82,14 @@ class Sampler:
         """Whether the schema allows nothing more."""
         return self._constraint is not None and self._constraint.is_complete
 
+    def forced(self) -> list[int]:
+        """Return the next tokens where the schema leaves no choice about them, after a token has been sampled."""
+        return [] if self._constraint is None or self._is_reasoning else self._constraint.forced()
+
+    def allowed(self, draft: "array[int]") -> int:
+        """Return how many of the drafted tokens the schema allows."""
+        return len(draft) if self._constraint is None or self._is_reasoning else self._constraint.follow(draft)
+
     def _constrained(self, token: int, constraint: "Constraint", output: int) -> int:
         """Return the sampled token, or another one where the schema does not allow it. Reasoning is free."""
         vocabulary = self._model.vocabulary

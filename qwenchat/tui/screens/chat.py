@@ -4,6 +4,7 @@ What can be done is in `tui.controllers`, and so is the drawing of the open sess
 read in threads.
 """
 
+import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ from qwenchat.tui.controllers.token_counts import TokenCountController
 from qwenchat.tui.controllers.tools import ToolController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.controllers.view_drawer import ViewDrawer, empty_words
+from qwenchat.tui.session_view import ViewChange
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings, draw_only_changes
 from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
 _STORING_S = 10.0
 """Seconds that leaving waits for a question to be stored."""
 
+_LONG = 1000
+"""Messages of a chat that is kept out of garbage collections."""
 _NARROW = 90
 """Columns below which the sidebar hides itself."""
 _THIN = 40
@@ -126,6 +130,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             on_event=lambda event: self.post_message(self.ChatEventReported(event)),
             on_download=lambda download: self.post_message(self.DownloadChanged(download)),
         )
+        context.open.listen(self._spare_collections)
         self.drafts = DraftController(context)
         self.focusing = FocusController(context, self, actions, self.footer)
         self.drawer = ViewDrawer(
@@ -172,6 +177,11 @@ class ChatScreen(Screen[None], EndsItsWork):
             run_action=self._run_action_soon,
         )
         self._bind(actions)
+
+    def _spare_collections(self, change: ViewChange) -> None:
+        """Keep a long chat out of garbage collections: each would visit all of it, and no key is echoed meanwhile."""
+        if change.switched and len(change.after.branch) >= _LONG:
+            self.call_after_refresh(_freeze_memory)
 
     def _use_model(self, reference: str) -> None:
         self.session_actions.use_model(reference)
@@ -475,3 +485,10 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     def _search(self, typed: str) -> "SearchResults":
         return self.program.store.search.find(typed)
+
+
+def _freeze_memory() -> None:
+    """Collect what was frozen before and is garbage now, and freeze what exists."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

@@ -176,6 +176,8 @@ def stats(message: Message, palette: Palette) -> list[Run]:
         words.append(_("{speed:.1f} tokens/s").format(speed=message.timings.decode_tps))
     if message.timings.ttft_s:
         words.append(_("first token {seconds:.1f} s").format(seconds=message.timings.ttft_s))
+    if accepted := message.usage.accepted_tokens:
+        words.append(_("guessed {accepted:,} of {tokens:,} tokens").format(accepted=accepted, tokens=tokens))
     return [(" · ".join(words), palette.muted)]
 
 
