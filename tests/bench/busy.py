@@ -101,6 +101,11 @@ def prefill(
     return time.perf_counter() - started, time.process_time() - computed
 
 
+def even(rest: int, _speed: float) -> int:
+    """Return the size of a step as it is now: at most 512 tokens, even steps."""
+    return math.ceil(rest / math.ceil(rest / 512))
+
+
 def by_seconds(rest: int, speed: float) -> int:
     """Return the size of a step as it was before: about two seconds, four where that is more efficient, even steps."""
     if not speed:
@@ -134,7 +139,7 @@ def _compare_prefills(name: str, model: LlamaModel, count: int, options: argpars
     ways: dict[str, list[tuple[float, float]]] = {"before": [], "now": []}
     for _round in range(options.rounds):
         ways["before"].append(prefill(model, count, by_seconds, all_threads=True))
-        ways["now"].append(prefill(model, count, lambda _rest, _speed: model.prefill_step, all_threads=False))
+        ways["now"].append(prefill(model, count, even, all_threads=False))
     for place, unit in enumerate(("s", "processor s")):
         before, now = (statistics.median(each[place] for each in found) for found in ways.values())
         row = f"| {name} | prefill of {count:,}, {unit} | {before:.2f} | {now:.2f} | {now / before:.3f} |"

@@ -22,7 +22,7 @@ from qwenchat.runtime.served_models import ServedModels
 from qwenchat.runtime.served_names import ServedNames
 from qwenchat.server.answers import Answers
 from qwenchat.server.app import Access, App
-from qwenchat.server.chat import ChatAnswer, ChatCompletions
+from qwenchat.server.chat import AnsweredChat, ChatCompletions
 from qwenchat.server.endpoint import BodyReader, Endpoint
 from qwenchat.server.requests import ChatRequest
 from tests.fakes.asgi import Client
@@ -424,7 +424,7 @@ async def test_a_stream_says_that_it_is_still_there() -> None:
 
 
 async def test_what_was_answered_is_reported() -> None:
-    answered: list[ChatAnswer] = []
+    answered: list[AnsweredChat] = []
     app = App(served_by(scripted()), ServedNames(Program.here(), "guide"), Access(), answered=answered.append)
     await Client(app).post(CHAT, HELLO)
     await Client(app).post(CHAT, {**HELLO, "stream": True})
