@@ -11,7 +11,7 @@ from textual.app import App, ComposeResult
 import qwenchat
 from qwenchat.cli.output import shell_advice
 from qwenchat.engines.remote.explanations import explain as explain_remote
-from qwenchat.engines.remote.faults import QualityFault, FaultKind
+from qwenchat.engines.remote.faults import Fault, FaultKind
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import CannotLoad, NotFound, QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import use_language
@@ -124,7 +124,7 @@ def test_no_hint_says_what_a_recovery_beside_it_says() -> None:
     server = RemoteServer(name="lab", url="http://10.0.0.5:8080")
     explained = [
         *(explain(SourceError(fault), "7b") for fault in SourceFault),
-        *(explain_remote(QualityFault(kind=kind), server) for kind in FaultKind),
+        *(explain_remote(Fault(kind=kind), server) for kind in FaultKind),
     ]
     said = [(error.hint, {each.kind for each in error.recoveries}) for error in explained]
     assert [(hint, found) for hint, kinds in said if (found := repeated(hint, kinds))] == []
