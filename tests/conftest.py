@@ -33,6 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "person"))  # whose folders hold no models
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "OLLAMA_MODELS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # each program would compile all of its modules again
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.setenv("QWENCHAT_MODEL_THREADS", "1")  # two threads on a busy machine wait for each other
     monkeypatch.setattr(devices, "ask_worker", _asked)
