@@ -181,7 +181,7 @@ def _search(terminal: Terminal, camera: Camera, script: Script, pace: float) -> 
     camera.watch(0.5 * pace)
     camera.type(script.search, 0.15 * pace)
     camera.until(lambda: any(line[:3].strip() == MARK for line in terminal.lines))
-    camera.watch(2.0 * pace)
+    camera.watch(max(2.0 * pace, _TICK_S))  # what was found is a frame of its own
     terminal.send(ESCAPE)
     camera.watch(0.6 * pace)
 

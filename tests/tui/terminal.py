@@ -49,8 +49,8 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """What the terminal shows."""
-        return [line.rstrip() for line in self._emulated.display]
+        """What the terminal shows, also when only a part of what the program draws has been read."""
+        return ["".join(cell.data for cell in row).rstrip() for row in self.cells]
 
     @property
     def text(self) -> str:
