@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 from textual import events
-from textual.widgets import Button
+from textual.widgets import Button, Input
 
 from qwenchat.chat.message import Message, Status
 from qwenchat.runtime.chat_service import ChatService
@@ -114,6 +114,19 @@ async def test_enter_pressed_twice_at_once_asks_once() -> None:
         await until(lambda: it.texts == ["Sky?", "It is blue."] and not it.chat.prompt.text)
         await it.ask("Sure?")
         assert it.texts.count("Sky?") == 1
+
+
+@pytest.mark.parametrize(("key", "field"), [("f4", "#sidebar Input"), ("ctrl+f", "#find")])
+@pytest.mark.parametrize("size", [(120, 30), (60, 20)])
+async def test_what_is_typed_right_after_the_key_of_a_search_stands_in_it(
+    key: str, field: str, size: tuple[int, int]
+) -> None:
+    async with chatting("It is blue.", size=size) as it:
+        await it.ask("Sky?")
+        for pressed in (key, *"pump"):
+            it.app.post_message(events.Key(pressed, pressed if len(pressed) == 1 else None))
+        await until(lambda: any(each.value == "pump" for each in it.chat.query(field).results(Input)))
+        assert not it.chat.prompt.text
 
 
 async def test_a_question_that_is_just_being_stored_is_not_lost_by_leaving(monkeypatch: pytest.MonkeyPatch) -> None:

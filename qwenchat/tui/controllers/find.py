@@ -50,7 +50,7 @@ class FindController:
         """Show the line, go there, and find words where some are given."""
         self._screen.add_class("finding")
         line = self._made_line()
-        line.focus()
+        self._screen.set_focus(line)  # at once: what is typed next stands in it
         if words is not None:
             line.value = words
 

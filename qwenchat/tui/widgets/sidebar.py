@@ -138,8 +138,8 @@ class Sidebar(Vertical, EndsItsWork):
             self._highlight(current)
 
     def focus_search(self) -> None:
-        """Go to the search."""
-        self.query_one(Input).focus()
+        """Go to the search at once: what is typed next stands in it, however fast it comes."""
+        self.screen.set_focus(self.query_one(Input))
 
     @property
     def is_in_search(self) -> bool:
