@@ -1,3 +1,3 @@
 """qwenchat: chat with Qwen2 models in a terminal, offline, on your own laptop."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,5 +1,6 @@
 """`qwenchat` and `python -m qwenchat`."""
 
+import gc
 import os
 import sys
 
@@ -8,6 +9,7 @@ def main() -> None:
     """Run the command line and end the process with its exit code."""
     if sys.getfilesystemencoding() == "ascii":
         _start_in_utf8()
+    gc.disable()  # until a command runs: what modules make when they are imported stays to the end
     try:
         from qwenchat.cli.main import main as run  # noqa: PLC0415 - the worker imports this package too
 

@@ -15,19 +15,19 @@ _SHORTEST_LOOP = 60
 """Characters that the repetitions take together at least: a row of dashes or a table is no loop."""
 
 
-class Fault(Enum):
+class QualityFault(Enum):
     """What is wrong with an answer."""
 
     LOOP = "loop"
     NOISE = "noise"
 
 
-def fault_of(text: str) -> Fault | None:
+def fault_of(text: str) -> QualityFault | None:
     """Return what is wrong with an answer, None where nothing is."""
     tail = text[-_TAIL:]
     if _loops(tail):
-        return Fault.LOOP
-    return Fault.NOISE if _is_noise(tail) else None
+        return QualityFault.LOOP
+    return QualityFault.NOISE if _is_noise(tail) else None
 
 
 def _loops(tail: str) -> bool:

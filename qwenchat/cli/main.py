@@ -53,6 +53,8 @@ class LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        gc.freeze()
+        gc.enable()
         return localised(command)
 
 

@@ -23,7 +23,7 @@ from qwenchat.text.safe import clean_line
 
 if TYPE_CHECKING:
     from qwenchat.runtime.served_models import ServedModels
-    from qwenchat.server.chat import Answered, ChatAnswer
+    from qwenchat.server.chat import Answered, AnsweredChat
 
 _PORT, _RPC_PORT = 8080, 50052
 """What llama-server and llama.cpp's RPC choose, too."""
@@ -135,7 +135,7 @@ def _saved_by(program: Program, output: Output, stack: AsyncExitStack) -> "Answe
     return chats.add
 
 
-def _not_saved(_answer: "ChatAnswer") -> None:
+def _not_saved(_answer: "AnsweredChat") -> None:
     """Save nothing."""
 
 

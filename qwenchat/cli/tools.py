@@ -22,7 +22,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_tools import SessionTools, built_in, no_such_tool
 from qwenchat.text.safe import clean_line
 from qwenchat.tools.mcp.server import McpServer, McpTool, Surroundings
-from qwenchat.tools.mcp.settings import ServerSettings, found_in, load, put
+from qwenchat.tools.mcp.settings import ToolServerSettings, found_in, load, put
 from qwenchat.tools.policy import Decision, Leave, PendingCall, Policy
 from qwenchat.tools.tool import Tool
 from qwenchat.tools.toolbox import ToolRunner, named
@@ -138,7 +138,7 @@ class ServerAnswer:
         }
 
 
-async def _answer(program: Program, name: str, settings: ServerSettings) -> ServerAnswer:
+async def _answer(program: Program, name: str, settings: ToolServerSettings) -> ServerAnswer:
     """Start a server, ask it for its tools and end it."""
     surroundings = Surroundings(
         environ=program.environ, log_folder=program.paths.logs, offline=program.settings.hub.offline
@@ -213,7 +213,7 @@ def add(program: Program, /, **options: Any) -> None:
             _show_answer(output, answer, as_json=False)
 
 
-def _found(options: Mapping[str, Any]) -> Mapping[str, ServerSettings]:
+def _found(options: Mapping[str, Any]) -> Mapping[str, ToolServerSettings]:
     """Return the servers of another program's file, or the one that is named. Raises NotFound, FileError, WrongUse."""
     found, name = found_in(options["file"]), options["name"]
     if options["url"] or options["command"] or options["env"] or options["header"]:
@@ -233,7 +233,7 @@ def _found(options: Mapping[str, Any]) -> Mapping[str, ServerSettings]:
     return {name: found.servers[name]}
 
 
-def _given(options: Mapping[str, Any]) -> ServerSettings:
+def _given(options: Mapping[str, Any]) -> ToolServerSettings:
     """Return the server that the options describe. `put` checks the rest. Raises WrongUse."""
     command, *arguments = options["command"] or [""]
     if bool(command) == bool(options["url"]) or not options["name"]:
@@ -241,7 +241,7 @@ def _given(options: Mapping[str, Any]) -> ServerSettings:
             _("An MCP server needs a name, and either a command or a URL."),
             _("For example: {command}").format(command="qwenchat tools add notes uvx notes-server"),
         )
-    return ServerSettings(
+    return ToolServerSettings(
         command=command,
         args=tuple(arguments),
         env=dict(map(_pair, options["env"])),

@@ -1,4 +1,4 @@
-"""The model that a server has loaded, and whose turn it is: whoever asks is served in the order of asking.
+"""The model that a server has loaded, and whose turn it is: requests are served in the order in which they came.
 
 One model is loaded at a time. A request for another one waits until all before it have ended; then the models are
 exchanged, and what does not fit is refused by the load planner. All front doors of a server share one of these, so that
@@ -59,7 +59,7 @@ class ServedModels:
         """Of the engine's model."""
         self._idle: asyncio.TimerHandle | None = None
         self._tasks = set[asyncio.Task[Any]]()
-        """What goes on though its request has left: loading and unloading."""
+        """Loading and unloading, which go on although the request is cancelled."""
         self._is_closed = False
         self.info: ModelInfo | None = None
         """Of the loaded model; None while there is none."""
@@ -157,7 +157,7 @@ class ServedModels:
                 await self._unload()
 
     async def _to_the_end(self, work: Coroutine[object, object, Result]) -> Result:
-        """Do work that goes on where whoever waits for it leaves."""
+        """Do work, which goes on although the request that waits for it is cancelled."""
         return await asyncio.shield(self._begin(work))
 
     def _begin(self, work: Coroutine[object, object, Result]) -> "asyncio.Task[Result]":
@@ -169,7 +169,7 @@ class ServedModels:
     def _end(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # it was raised to whoever waited, if anyone still did
+            task.exception()  # it was raised to the request, if that still waits
 
     def _watch_idle(self) -> None:
         """Begin to wait for the time to unload the model where nobody needs it, else wait no longer."""

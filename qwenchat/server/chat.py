@@ -31,7 +31,7 @@ REASONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatAnswer:
+class AnsweredChat:
     """A chat that was answered."""
 
     chat: ReadChat
@@ -41,7 +41,7 @@ class ChatAnswer:
     finished: Finished
 
 
-Answered = Callable[[ChatAnswer], None]
+Answered = Callable[[AnsweredChat], None]
 
 
 class ChatCompletions:
@@ -145,10 +145,10 @@ class _GrowingAnswer:
         return []
 
     @property
-    def answered(self) -> ChatAnswer:
+    def answered(self) -> AnsweredChat:
         """The chat with its whole answer."""
         info, finished = self._ended
-        return ChatAnswer(
+        return AnsweredChat(
             chat=self._chat, parts=tuple(self._parts), sampling=self._sampling, info=info, finished=finished
         )
 

@@ -14,7 +14,7 @@ from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.server.api_errors import invalid, unsupported
-from qwenchat.server.requests import ChatMessageIn, NamedTool, ToolDescription, given
+from qwenchat.server.requests import ChatMessageIn, NamedTool, RequestedTool, given
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_TOOLS = 128
@@ -32,7 +32,7 @@ class ReadChat:
 
 def read_chat(
     messages: Sequence[ChatMessageIn],
-    tools: Sequence[ToolDescription] = (),
+    tools: Sequence[RequestedTool] = (),
     choice: str | NamedTool | None = None,
     *,
     continues: bool = False,
@@ -108,7 +108,7 @@ def _text(message: ChatMessageIn, param: str) -> str:
     return "\n".join(part.text or "" for part in message.content)
 
 
-def _specs(tools: Sequence[ToolDescription], choice: str | NamedTool | None) -> tuple[ToolSpec, ...]:
+def _specs(tools: Sequence[RequestedTool], choice: str | NamedTool | None) -> tuple[ToolSpec, ...]:
     """Return the tools that may be called; where one of them has to be, that one alone."""
     if len(tools) > _MOST_TOOLS:
         raise invalid("tools", f"There may be at most {_MOST_TOOLS} tools.")
@@ -124,7 +124,7 @@ def _specs(tools: Sequence[ToolDescription], choice: str | NamedTool | None) -> 
     return () if choice == "none" else tuple(specs.values())
 
 
-def _spec(tool: ToolDescription, param: str) -> ToolSpec:
+def _spec(tool: RequestedTool, param: str) -> ToolSpec:
     function = tool.function
     if not _NAME.fullmatch(function.name):
         raise invalid(f"{param}.function.name", "A name has up to 64 letters, digits, hyphens and underscores.")

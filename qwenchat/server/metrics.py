@@ -1,4 +1,4 @@
-"""What a server has done, as numbers in the text format of Prometheus. No request and no client is told apart."""
+"""What a server has done, as numbers in the text format of Prometheus; nothing of single requests or clients."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -116,7 +116,7 @@ class FunctionSpec(Struct, frozen=True):
     parameters: msgspec.Raw = msgspec.Raw()
 
 
-class ToolDescription(Struct, frozen=True):
+class RequestedTool(Struct, frozen=True):
     """A tool that a model may call."""
 
     function: FunctionSpec
@@ -218,7 +218,7 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     response_format: ResponseFormat | None = None
-    tools: list[ToolDescription] | None = None
+    tools: list[RequestedTool] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
@@ -282,7 +282,7 @@ class TokeniseRequest(Struct, frozen=True, kw_only=True):
     content: str | None = None
     prompt: str | None = None
     messages: list[ChatMessageIn] | None = None
-    tools: list[ToolDescription] | None = None
+    tools: list[RequestedTool] | None = None
     parse_special: bool | None = None
     """Whether special tokens in the text are recognised; they are unless this is false."""
 

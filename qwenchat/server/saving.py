@@ -27,7 +27,7 @@ from qwenchat.chat.ports import Mode, SessionStore
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError
-from qwenchat.server.chat import ChatAnswer
+from qwenchat.server.chat import AnsweredChat
 
 _MOST_KNOWN = 10_000
 """Messages of clients that are recognised when they are sent again; the oldest are forgotten."""
@@ -43,7 +43,7 @@ class SavedChats:
         """The session and the message that a chat became, up to one of its turns."""
         self._thread = ThreadPoolExecutor(1, "saving")
 
-    def add(self, answer: ChatAnswer) -> None:
+    def add(self, answer: AnsweredChat) -> None:
         """Save a chat and its answer, soon."""
         self._thread.submit(self._save, answer)
 
@@ -51,13 +51,13 @@ class SavedChats:
         """Return when everything is saved."""
         self._thread.shutdown()
 
-    def _save(self, answer: ChatAnswer) -> None:
+    def _save(self, answer: AnsweredChat) -> None:
         try:
             self._add(answer)
         except QwenchatError as error:
             self._failed(error)
 
-    def _add(self, answer: ChatAnswer) -> None:
+    def _add(self, answer: AnsweredChat) -> None:
         system = "\n\n".join(turn.text for turn in answer.chat.turns if turn.role == "system")
         turns = _alternating(answer)
         names = list(_names(system, turns))
@@ -75,7 +75,7 @@ class SavedChats:
         while len(self._known) > _MOST_KNOWN:
             self._known.popitem(last=False)
 
-    def _created(self, answer: ChatAnswer, system: str) -> str:
+    def _created(self, answer: AnsweredChat, system: str) -> str:
         now = unix_ms()
         session = Session(id=self._new_id(), created=now, updated=now, model=answer.info.reference, system=system)
         self._store.create(session)
@@ -88,7 +88,7 @@ class SavedChats:
         )
 
 
-def _alternating(answer: ChatAnswer) -> list[Turn]:
+def _alternating(answer: AnsweredChat) -> list[Turn]:
     """Return questions and answers in turn, the last of which is the new one."""
     turns = [turn for turn in answer.chat.turns if turn.role != "system"]
     begun = _parts(turns.pop()) if answer.chat.mode is Mode.CONTINUE else ()
@@ -123,7 +123,7 @@ def _identity(part: TurnPart) -> object:
     return part.text.strip()
 
 
-def _ended(message: Message, answer: ChatAnswer) -> Message:
+def _ended(message: Message, answer: AnsweredChat) -> Message:
     """Return the new answer with what is known of it."""
     finished = answer.finished
     is_cut = finished.reason in (FinishReason.LENGTH, FinishReason.CONTEXT)

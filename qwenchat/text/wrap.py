@@ -8,6 +8,7 @@ cut between characters as readers see them. Widths are display cells as Rich mea
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import NamedTuple
 
 _WIDE = (
@@ -24,12 +25,6 @@ _CLOSING_WIDE = "，。、；：？！）》」』】〕〉〗〙〛”’…—
 _CLOSING = _CLOSING_WIDE + ",.!?;:)]}%"
 _CLOSING_CLASS = re.escape(_CLOSING)
 _OPENS, _CLOSES = frozenset(_OPENING), frozenset(_CLOSING)
-_UNIT = re.compile(
-    f"[ \t]+"
-    f"|[{_WIDE}](?:[{_JOINED}]|\u200d.)*"
-    f"|(?<=[{_WIDE}{_JOINED}])[{_CLOSING_CLASS}]+"
-    f"|(?:(?![{_WIDE}])(?:[^ \t\u200d]|\u200d.?))+"
-)
 _ONLY_CLOSING = re.compile(f"[{_CLOSING_CLASS}]+")
 _FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 _SKIN_TONES = "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"
@@ -38,6 +33,17 @@ _STRAY_JOINER = re.compile(
     "(?<![\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d|\u200d(?![\u2190-\u2bff\U0001f000-\U0001faff])"
 )
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff\u00ad\u061c]")
+
+
+@cache
+def _unit() -> re.Pattern[str]:
+    """Return what matches a run of text that no line ends inside; only what breaks lines has to compile it."""
+    return re.compile(
+        f"[ \t]+"
+        f"|[{_WIDE}](?:[{_JOINED}]|\u200d.)*"
+        f"|(?<=[{_WIDE}{_JOINED}])[{_CLOSING_CLASS}]+"
+        f"|(?:(?![{_WIDE}])(?:[^ \t\u200d]|\u200d.?))+"
+    )
 
 
 class Cut(NamedTuple):
@@ -127,7 +133,7 @@ def exact_cuts(text: str, width: int) -> list[Cut]:
 def _atoms(text: str) -> Iterator[tuple[int, int]]:
     """Yield the first and end character of each part of a text that no line break may cut."""
     first = last = 0
-    for match in _UNIT.finditer(text):
+    for match in _unit().finditer(text):
         start, end = match.span()
         character = text[start]
         if character in " \t":

@@ -82,7 +82,9 @@ def decode(model: LlamaModel, count: int, *, all_threads: bool) -> float:
     return count / (time.perf_counter() - started)
 
 
-def prefill(model: LlamaModel, count: int, size: Callable[[int, float], int]) -> tuple[float, float]:
+def prefill(
+    model: LlamaModel, count: int, size: Callable[[int, float], int], *, all_threads: bool
+) -> tuple[float, float]:
     """Return seconds and processor seconds of a prefill; `size` says how many of the rest are in the next step.
 
     It is also called with the speed of the step before.
@@ -93,10 +95,15 @@ def prefill(model: LlamaModel, count: int, size: Callable[[int, float], int]) ->
     while rest:
         step = rest[: size(len(rest), speed)]
         began = time.perf_counter()
-        assert model.decode(Step(model.slots[0], step))
+        assert model.decode(Step(model.slots[0], step, is_exact=all_threads))
         speed = len(step) / (time.perf_counter() - began)
         rest = rest[len(step) :]
     return time.perf_counter() - started, time.process_time() - computed
+
+
+def even(rest: int, _speed: float) -> int:
+    """Return the size of a step as it is now: at most 512 tokens, even steps."""
+    return math.ceil(rest / math.ceil(rest / 512))
 
 
 def by_seconds(rest: int, speed: float) -> int:
@@ -131,8 +138,8 @@ def compare(options: argparse.Namespace, path: Path) -> None:
 def _compare_prefills(name: str, model: LlamaModel, count: int, options: argparse.Namespace) -> None:
     ways: dict[str, list[tuple[float, float]]] = {"before": [], "now": []}
     for _round in range(options.rounds):
-        ways["before"].append(prefill(model, count, by_seconds))
-        ways["now"].append(prefill(model, count, lambda _rest, _speed: model.prefill_step))
+        ways["before"].append(prefill(model, count, by_seconds, all_threads=True))
+        ways["now"].append(prefill(model, count, even, all_threads=False))
     for place, unit in enumerate(("s", "processor s")):
         before, now = (statistics.median(each[place] for each in found) for found in ways.values())
         row = f"| {name} | prefill of {count:,}, {unit} | {before:.2f} | {now:.2f} | {now / before:.3f} |"

@@ -93,7 +93,7 @@ def test_rich_is_imported_for_a_terminal_only(chain: ggufs.Chain) -> None:
 def test_warnings_about_the_model_go_to_stderr(chain: ggufs.Chain) -> None:
     script = (
         "import sys\nfrom qwenchat.cli.main import main\nfrom qwenchat.runtime import load_planner\n"
-        "load_planner.load_warnings = lambda load: ('YaRN is on',)\nsys.exit(main(sys.argv[1:]))"
+        "load_planner.load_warnings = lambda load, **more: ('YaRN is on',)\nsys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, "ask", "-m", str(chain.path), "--json", "hi"],

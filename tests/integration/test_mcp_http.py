@@ -16,7 +16,7 @@ from mcp_types import ToolAnnotations
 
 from qwenchat.tools.mcp.protocol import MESSAGE_LIMIT, ServerLimits
 from qwenchat.tools.mcp.server import McpServers, ServerTools, Surroundings
-from qwenchat.tools.mcp.settings import ServerSettings
+from qwenchat.tools.mcp.settings import ToolServerSettings
 from qwenchat.tools.tool import ToolError
 from tests.fakes.standin_server import Asked, Reply, Then, json_reply, page_reply, standin_server
 
@@ -65,7 +65,7 @@ async def served(server: MCPServer, *, as_json: bool = False, stateless: bool = 
 
 @asynccontextmanager
 async def running(url: str, limits: ServerLimits | None = None) -> AsyncIterator[ServerTools]:
-    entry = ServerSettings(url=url, headers={"Authorization": f"Bearer {KEY}"})
+    entry = ToolServerSettings(url=url, headers={"Authorization": f"Bearer {KEY}"})
     limits = limits or ServerLimits(end=0.5)
     servers = McpServers(Surroundings(environ=dict(os.environ), limits=limits))
     try:
@@ -182,8 +182,8 @@ def test_without_the_sdk_one_line_says_what_to_install() -> None:
     script = (
         "import sys, asyncio\nsys.modules['mcp'] = None\n"
         "from qwenchat.tools.mcp.server import McpServers, Surroundings\n"
-        "from qwenchat.tools.mcp.settings import ServerSettings\n"
-        "found = McpServers(Surroundings(environ={})).tools({'web': ServerSettings(url='http://127.0.0.1/')})\n"
+        "from qwenchat.tools.mcp.settings import ToolServerSettings\n"
+        "found = McpServers(Surroundings(environ={})).tools({'web': ToolServerSettings(url='http://127.0.0.1/')})\n"
         "print(asyncio.run(found).problems)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

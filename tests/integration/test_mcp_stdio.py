@@ -19,7 +19,7 @@ from qwenchat.errors import ExitCode, ToolServerError
 from qwenchat.i18n import use_language
 from qwenchat.tools.mcp.protocol import MOST_TOOLS, ServerLimits
 from qwenchat.tools.mcp.server import MOST_STARTS, McpServer, McpServers, ServerTools, Surroundings
-from qwenchat.tools.mcp.settings import ServerSettings
+from qwenchat.tools.mcp.settings import ToolServerSettings
 from qwenchat.tools.policy import Decision, Leave, PendingCall, Policy
 from qwenchat.tools.tool import Tool, ToolError
 from qwenchat.tools.toolbox import ToolRunner, named
@@ -30,8 +30,8 @@ QUICK = ServerLimits(ping=0.3, end=0.2)
 SECRET = "hush-hush-token"
 
 
-def fake(*words: str) -> ServerSettings:
-    return ServerSettings(command=sys.executable, args=(FAKE, *words), env={"TOKEN": SECRET})
+def fake(*words: str) -> ToolServerSettings:
+    return ToolServerSettings(command=sys.executable, args=(FAKE, *words), env={"TOKEN": SECRET})
 
 
 def surroundings(log_folder: Path | None = None, limits: ServerLimits = QUICK) -> Surroundings:
@@ -60,7 +60,10 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    *words: str, settings: ServerSettings | None = None, log_folder: Path | None = None, limits: ServerLimits = QUICK
+    *words: str,
+    settings: ToolServerSettings | None = None,
+    log_folder: Path | None = None,
+    limits: ServerLimits = QUICK,
 ) -> AsyncIterator[Running]:
     servers = McpServers(surroundings(log_folder, limits))
     try:
@@ -170,7 +173,7 @@ async def test_a_server_gets_no_more_of_the_environment_than_it_needs(
 ) -> None:
     monkeypatch.setenv("API_KEY", "not for servers")
     monkeypatch.setenv("GIVEN", "for this one")
-    settings = ServerSettings(
+    settings = ToolServerSettings(
         command=sys.executable, args=(FAKE,), env={"TOKEN": "a ${GIVEN}", "OWN": "${env:MISSING:-x}"}, cwd=str(tmp_path)
     )
     async with running(settings=settings) as server:
@@ -246,7 +249,7 @@ async def test_a_call_that_is_cancelled_is_cancelled_at_the_server_which_is_ende
 
 
 async def test_a_server_that_obeys_a_cancelled_call_goes_on() -> None:
-    sdk = ServerSettings(command=sys.executable, args=(FAKE.replace("mcp_server", "mcp_sdk_server"),))
+    sdk = ToolServerSettings(command=sys.executable, args=(FAKE.replace("mcp_server", "mcp_sdk_server"),))
     async with running(settings=sdk, limits=ServerLimits()) as server:
         assert not server.found.problems
         (before,) = psutil.Process().children()
@@ -353,21 +356,21 @@ async def test_a_server_that_never_answers_is_given_up() -> None:
     ("settings", "reason"),
     [
         (fake("broken"), "it ended with exit code 1: it can't work"),
-        (ServerSettings(command="no-such-program"), "there is no program no-such-program"),
-        (ServerSettings(command="/etc/passwd"), "there is no program /etc/passwd"),
-        (ServerSettings(command=sys.executable, cwd="/no/folder"), "there is no folder /no/folder"),
-        (ServerSettings(command="${NO_SUCH_VARIABLE}"), "the environment variable NO_SUCH_VARIABLE is not set"),
-        (ServerSettings(command="${input:key}"), "${input:key} can't be used here"),
-        (ServerSettings(command="true"), "it ended with exit code 0"),
-        (ServerSettings(url="http://203.0.113.1/mcp"), "the setting hub.offline forbids it"),
+        (ToolServerSettings(command="no-such-program"), "there is no program no-such-program"),
+        (ToolServerSettings(command="/etc/passwd"), "there is no program /etc/passwd"),
+        (ToolServerSettings(command=sys.executable, cwd="/no/folder"), "there is no folder /no/folder"),
+        (ToolServerSettings(command="${NO_SUCH_VARIABLE}"), "the environment variable NO_SUCH_VARIABLE is not set"),
+        (ToolServerSettings(command="${input:key}"), "${input:key} can't be used here"),
+        (ToolServerSettings(command="true"), "it ended with exit code 0"),
+        (ToolServerSettings(url="http://203.0.113.1/mcp"), "the setting hub.offline forbids it"),
     ],
 )
-async def test_a_server_that_cannot_be_started_says_why(settings: ServerSettings, reason: str) -> None:
+async def test_a_server_that_cannot_be_started_says_why(settings: ToolServerSettings, reason: str) -> None:
     place = Surroundings(environ=dict(os.environ), offline=True, limits=QUICK)
     servers = McpServers(place)
     try:
         found = await servers.tools(
-            {"good": fake(), "bad": settings, "off": ServerSettings(command="x", disabled=True)}
+            {"good": fake(), "bad": settings, "off": ToolServerSettings(command="x", disabled=True)}
         )
         assert found.problems == {"bad": reason}
         assert found.tools["good"][0].spec.name == "echo"
@@ -390,7 +393,7 @@ async def test_closing_does_not_wait_for_a_server_that_is_starting() -> None:
     async with standin_server() as web:
         web.reply("/", Reply(then=Then.STALL))
         starting = asyncio.create_task(
-            servers.tools({"here": fake("silent"), "web": ServerSettings(url=f"{web.url}/")})
+            servers.tools({"here": fake("silent"), "web": ToolServerSettings(url=f"{web.url}/")})
         )
         async with asyncio.timeout(20):
             while not await server_processes() or not web.asked:

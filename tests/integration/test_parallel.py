@@ -120,5 +120,20 @@ async def test_the_chances_of_a_prompt_are_those_of_sampling_it(tmp_path: Path) 
         assert math.isclose(of(token, before), of(token, after), abs_tol=0.05)
 
 
+async def test_prompts_are_scored_side_by_side(endless: Chain, tmp_path: Path) -> None:
+    """More logits than a batch has room for are never asked of it."""
+    prompts = ["apple " * 60, "pear " * 70, "fig " * 80]
+    async with engine(endless.path, tmp_path, parallel=3, n_ctx=1024, threads=1, scores=True) as made:
+
+        async def scored(text: str) -> list[int]:
+            asked = request([Turn("user", text)], replace(GREEDY, max_tokens=1), mode=Mode.RAW, chances=1)
+            events = [event async for event in made.generate(replace(asked, is_scored=True))]
+            return [token for event in events if isinstance(event, PromptScored) for token in event.token_ids]
+
+        together = await asyncio.gather(*map(scored, prompts))
+        alone = [list(await made.tokens([Turn("user", text)], Mode.RAW)) for text in prompts]
+    assert together == alone
+
+
 def of(token: int, chances: tuple[TokenChance, ...]) -> float:
     return next(each.logprob for each in chances if each.token_id == token)

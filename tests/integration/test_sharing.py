@@ -179,6 +179,16 @@ async def test_a_model_that_is_unloaded_meanwhile_is_loaded_here(tiny: Path, tmp
         assert made.loaded and not (await made.load()).is_shared
 
 
+async def test_a_model_that_is_unloaded_before_the_question_is_there(tiny: Path, tmp_path: Path) -> None:
+    async with client(tiny, tmp_path) as made:
+        async with shared_engine(tiny, tmp_path):
+            await made.start()
+        assert isinstance(made._begun, tuple)
+        await made._begun[0].died.wait()
+        await answer(made, questions("Go"), replace(GREEDY, max_tokens=3))
+        assert made.loaded
+
+
 async def test_an_answer_that_must_be_repeatable_is_made_here_where_others_are_decoded_beside_it(
     tiny: Path, tmp_path: Path
 ) -> None:

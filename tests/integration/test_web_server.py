@@ -33,6 +33,16 @@ async def serving(*command: str, code: str = ECHO) -> AsyncIterator[Addresses]:
             yield addresses
 
 
+@pytest.fixture
+def earlier() -> list[psutil.Process]:
+    """The processes that other tests have left running."""
+    return psutil.Process().children()
+
+
+def started_since(earlier: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in psutil.Process().children() if process not in earlier]
+
+
 async def get(url: str, **headers: str) -> tuple[int, str]:
     async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
         return response.status, await response.text()
@@ -178,6 +188,12 @@ async def test_a_paste_as_large_as_a_book_arrives() -> None:
         await tab.shows("6000003")
 
 
+async def opens(page: str) -> bool:
+    """Whether one more tab can be opened."""
+    async with tab_of(page) as tab:
+        return "ready" in await tab.until(lambda text: "ready" in text or "tabs are open" in text)
+
+
 async def test_a_tab_too_many_says_so_and_a_closed_one_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_TABS", 2)
     async with serving() as addresses, tab_of(addresses.page) as first:
@@ -189,10 +205,11 @@ async def test_a_tab_too_many_says_so_and_a_closed_one_makes_room(monkeypatch: p
                 await third.ends()
             await second.send("one\r")
             await second.shows("ONE")
-            programs = psutil.Process().children()
-        psutil.wait_procs(programs[-1:], 30)
         await first.send("two\r")
         await first.shows("TWO")
+        async with asyncio.timeout(30):
+            while not await opens(addresses.page):
+                pass
 
 
 async def test_a_program_that_can_t_start_says_why() -> None:
@@ -201,39 +218,43 @@ async def test_a_program_that_can_t_start_says_why() -> None:
         await tab.ends()
 
 
-async def test_a_browser_that_takes_nothing_is_let_go_and_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_browser_that_takes_nothing_is_let_go_and_delays_nobody(
+    monkeypatch: pytest.MonkeyPatch, earlier: list[psutil.Process]
+) -> None:
     monkeypatch.setattr(server, "_SLOW_S", 0.5)
     code = "import sys\nprint('ready', flush=True)\nif input(): print('answered', flush=True)\nelse:\n"
     code += "    while True: print('x' * 1000)"
     async with serving(code=code) as addresses, tab_of(addresses.page) as asleep, tab_of(addresses.page) as awake:
         await asleep.shows("ready")
         await awake.shows("ready")
-        flooding = psutil.Process().children()
+        programs = started_since(earlier)
         await asleep.send("\r")
         await awake.send("hello\r")
         await awake.shows("answered")
-        gone, _alive = await asyncio.to_thread(psutil.wait_procs, flooding, 30)
+        gone, _alive = await asyncio.to_thread(psutil.wait_procs, programs, 30)
         assert len(gone) == 2
 
 
-async def test_a_program_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_program_that_does_not_end_is_killed(
+    monkeypatch: pytest.MonkeyPatch, earlier: list[psutil.Process]
+) -> None:
     monkeypatch.setattr(tab, "END_S", 0.5)
     code = "import time\nprint('ready', flush=True)\nwhile True: time.sleep(60)"
     async with serving(code=code) as addresses:
         async with tab_of(addresses.page) as open_tab:
             await open_tab.shows("ready")
-            program = psutil.Process().children()
-        gone, _alive = await asyncio.to_thread(psutil.wait_procs, program, 30)
+            programs = started_since(earlier)
+        gone, _alive = await asyncio.to_thread(psutil.wait_procs, programs, 30)
         assert len(gone) == 1
 
 
-async def test_the_end_of_the_server_is_the_end_of_its_tabs() -> None:
+async def test_the_end_of_the_server_is_the_end_of_its_tabs(earlier: list[psutil.Process]) -> None:
     async with serving() as addresses:
         session = aiohttp.ClientSession()
         socket = await session.ws_connect(f"{addresses.page}ws")
         open_tab = WebTab(socket, 80, 24)
         await open_tab.shows("ready")
-        programs = psutil.Process().children()
+        programs = started_since(earlier)
     await open_tab.ends()
     await session.close()
     assert programs and not any(program.is_running() for program in programs)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
@@ -22,7 +22,7 @@ from qwenchat.runtime.served_models import ServedModels
 from qwenchat.runtime.served_names import ServedNames
 from qwenchat.server.answers import Answers
 from qwenchat.server.app import Access, App
-from qwenchat.server.chat import ChatAnswer, ChatCompletions
+from qwenchat.server.chat import AnsweredChat, ChatCompletions
 from qwenchat.server.endpoint import BodyReader, Endpoint
 from qwenchat.server.requests import ChatRequest
 from tests.fakes.asgi import Client
@@ -299,6 +299,8 @@ async def test_paths_methods_and_other_bodies() -> None:
     ]
     assert (await one.get(CHAT)).error["code"] == "method_not_allowed"
     assert (await one.send("POST", CHAT, b"{")).error["code"] == "invalid_json"
+    halves = b'{"messages":[{"role":"user","content":"\\ud800"}]}'
+    assert (await one.send("POST", CHAT, halves)).error["code"] == "invalid_json"
     nested = b'{"messages":[{"role":"user","content":"x"}],"tools":' + b"[" * 4000 + b"]" * 4000 + b"}"
     assert (await one.send("POST", CHAT, nested)).status == 400
     assert (await one.post(CHAT, {**HELLO, "model": "gpt-4o"})).error["code"] == "model_not_found"
@@ -422,7 +424,7 @@ async def test_a_stream_says_that_it_is_still_there() -> None:
 
 
 async def test_what_was_answered_is_reported() -> None:
-    answered: list[ChatAnswer] = []
+    answered: list[AnsweredChat] = []
     app = App(served_by(scripted()), ServedNames(Program.here(), "guide"), Access(), answered=answered.append)
     await Client(app).post(CHAT, HELLO)
     await Client(app).post(CHAT, {**HELLO, "stream": True})
@@ -441,12 +443,17 @@ ROLES = st.sampled_from(["system", "user", "assistant", "tool", "developer", "x"
 MESSAGES = st.lists(
     st.fixed_dictionaries({"role": ROLES}, optional={"content": JSON | st.text(), "tool_calls": JSON}), max_size=4
 )
+NEARLY_VALID = st.fixed_dictionaries(
+    {"messages": st.just([{"role": "user", "content": "Hi"}]), "prompt": st.text(min_size=1), "tokens": st.just([1])},
+    optional={"model": st.sampled_from(["guide", "nobody"]), "stream": st.booleans(), "echo": JSON, "stop": JSON},
+)
 BODIES = st.one_of(
+    NEARLY_VALID.map(lambda value: json.dumps(value).encode()),
     st.binary(max_size=200),
     JSON.map(lambda value: json.dumps(value).encode()),
     st.builds(
         lambda some, messages: json.dumps({"messages": messages, **some}).encode(),
-        st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5),
+        st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=2),
         MESSAGES,
     ),
 )
@@ -455,20 +462,22 @@ PATHS = st.sampled_from([CHAT, "/v1/completions", "/tokenize", "/detokenize"])
 
 def test_no_request_brings_the_server_down() -> None:
     with asyncio.Runner() as runner:
-        served = served_by(ScriptedEngine(capabilities=LOCAL, answers=("Yes.",)))
+        served, statuses = served_by(ScriptedEngine(capabilities=LOCAL, answers=("Yes.",))), set[int]()
         one = Client(App(served, ServedNames(Program.here(), "guide"), Access()))
 
-        @settings(max_examples=2000, deadline=None)
-        @given(path=PATHS, body=BODIES, pieces=st.integers(1, 3))
-        def ask(path: str, body: bytes, pieces: int) -> None:
-            response = runner.run(one.send("POST", path, body, pieces=pieces))
-            assert response.status in (200, 400, 404), response.body
-            if response.status != 200:
-                assert {*response.error} == {"message", "type", "param", "code"}
-                assert "Traceback" not in response.error["message"]
-            assert served.running == served.waiting == 0
+        @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+        @given(requests=st.lists(st.tuples(PATHS, BODIES), min_size=12, max_size=16))
+        def ask(requests: list[tuple[str, bytes]]) -> None:
+            for path, body in requests:
+                response = runner.run(one.send("POST", path, body, pieces=2))
+                statuses.add(response.status)
+                if response.status != 200:
+                    assert {*response.error} == {"message", "type", "param", "code"}
+                    assert "Traceback" not in response.error["message"]
+                assert served.running == served.waiting == 0
 
         ask()
+    assert statuses == {200, 400, 404}
 
 
 def test_capabilities_that_are_missing_are_named() -> None:

@@ -8,7 +8,7 @@ import pytest
 from qwenchat.errors import FileError, NotFound, WrongUse
 from qwenchat.tools.mcp import settings
 from qwenchat.tools.mcp.protocol import ServerFault
-from qwenchat.tools.mcp.settings import ServerAddress, ServerCommand, ServerFile, ServerSettings
+from qwenchat.tools.mcp.settings import ServerAddress, ServerCommand, ServerFile, ToolServerSettings
 
 STDIO = {"command": "npx", "args": ["-y", "notes"], "env": {"TOKEN": "s3cr3t-value"}}
 
@@ -70,37 +70,43 @@ def test_an_entry_that_cannot_be_used_spoils_no_other(tmp_path: Path, entry: obj
 
 
 def test_variables_are_replaced_when_a_server_is_started() -> None:
-    server = ServerSettings(command="${HOME}/x", args=("${env:A}$B", "${C:-d e}", "$${A}"), env={"T": "Bearer ${A}"})
+    server = ToolServerSettings(
+        command="${HOME}/x", args=("${env:A}$B", "${C:-d e}", "$${A}"), env={"T": "Bearer ${A}"}
+    )
     environ = {"HOME": "/h", "A": "${B}", "B": "never"}
     assert server.target(environ) == ServerCommand(
         command="/h/x", args=("${B}$B", "d e", "$${B}"), env={"T": "Bearer ${B}"}
     )
-    address = ServerSettings(url="https://${HOST}/mcp", headers={"A": "${A}"}).target({"HOST": "h.example", "A": "x"})
+    address = ToolServerSettings(url="https://${HOST}/mcp", headers={"A": "${A}"}).target(
+        {"HOST": "h.example", "A": "x"}
+    )
     assert address == ServerAddress(url="https://h.example/mcp", headers={"A": "x"})
     for url in ("https://${MISSING}/", "https://${input:x}/", "${HOST}"):
         with pytest.raises(ServerFault):
-            ServerSettings(url=url).target({"HOST": "not a url"})
+            ToolServerSettings(url=url).target({"HOST": "not a url"})
 
 
 def test_no_value_is_shown_and_no_secret_stays_in_the_words_of_a_server() -> None:
-    server = ServerSettings(url="https://me:pw@h.example/mcp?key=s3cr3t-value", headers={"A": "Bearer s3cr3t-value"})
+    server = ToolServerSettings(
+        url="https://me:pw@h.example/mcp?key=s3cr3t-value", headers={"A": "Bearer s3cr3t-value"}
+    )
     target = server.target({})
     assert "s3cr3t" not in repr(server) + repr(target) + server.shown
     assert "pw" not in repr(server) + repr(target) + server.shown
     assert target.without_secrets("got 'Bearer s3cr3t-value' and s3cr3t-value") == "got '***' and ***"
-    assert ServerSettings(url="${WHERE}/mcp").shown == "${WHERE}/mcp"
-    command = ServerSettings(command="x", env={"T": "s3cr3t-value", "DEBUG": "1"}).target({})
+    assert ToolServerSettings(url="${WHERE}/mcp").shown == "${WHERE}/mcp"
+    command = ToolServerSettings(command="x", env={"T": "s3cr3t-value", "DEBUG": "1"}).target({})
     assert command.without_secrets("1 s3cr3t-value 1") == "1 *** 1"
 
 
 def test_a_server_is_written_beside_what_others_wrote(tmp_path: Path) -> None:
     file = tmp_path / "config/mcp.json"
-    settings.put(file, "notes", ServerSettings(command="x", args=("y",)))
+    settings.put(file, "notes", ToolServerSettings(command="x", args=("y",)))
     assert json.loads(file.read_text()) == {"mcpServers": {"notes": {"command": "x", "args": ["y"]}}}
     assert file.stat().st_mode & 0o777 == 0o600
     kept = {"a": 1, "servers": {"notes": {"command": "z"}, "b": {"command": "b", "timeout": 3}}}
     file.write_text(json.dumps(kept))
-    settings.put(file, "notes", ServerSettings(url="https://h.example/mcp"))
+    settings.put(file, "notes", ToolServerSettings(url="https://h.example/mcp"))
     assert settings.load(file).servers["notes"].url
     settings.put(file, "notes", None)
     settings.put(file, "never there", None)
@@ -122,7 +128,7 @@ def test_nothing_is_written_where_something_would_be_lost_or_wrong(tmp_path: Pat
     ):
         file.write_text(text)
         with pytest.raises(WrongUse):
-            settings.put(file, "a", ServerSettings(**server))
+            settings.put(file, "a", ToolServerSettings(**server))
         assert file.read_text() == text
 
 

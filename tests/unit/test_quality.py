@@ -5,21 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.quality import Fault, fault_of
+from qwenchat.chat.quality import QualityFault, fault_of
 
 
 @pytest.mark.parametrize(
     "text", ["the same again. " * 20, "好的，" * 40, "Intro.\n\n" + "- item one\n" * 30, "ha" * 60]
 )
 def test_loops(text: str) -> None:
-    assert fault_of("It begins well. " + text) is Fault.LOOP
+    assert fault_of("It begins well. " + text) is QualityFault.LOOP
 
 
 def test_noise() -> None:
     letters = "aжب한字アΩ"
     chosen = random.Random(1)
-    assert fault_of("".join(chosen.choice(letters) for _ in range(300))) is Fault.NOISE
-    assert fault_of("\ufffd" * 30 + "abc " * 5 + "defgh ijk lmn") is Fault.NOISE
+    assert fault_of("".join(chosen.choice(letters) for _ in range(300))) is QualityFault.NOISE
+    assert fault_of("\ufffd" * 30 + "abc " * 5 + "defgh ijk lmn") is QualityFault.NOISE
 
 
 @pytest.mark.parametrize(

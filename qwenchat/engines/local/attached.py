@@ -108,7 +108,7 @@ class AttachedWorker(WorkerLink):
             )
         return EngineDied(
             _("The program that shared its model has ended, or has unloaded the model."),
-            _("For the next question, the model is loaded here."),
+            _("For the next question it is loaded here."),
             recoveries=self.recoveries,
         )
 

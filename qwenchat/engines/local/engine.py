@@ -277,7 +277,9 @@ class LocalEngine:
 
     async def _load(self, progress: Callable[[Loading], object], *, extra_buffers: bool = True) -> LoadedModel:
         self._planned = None
-        begun, self._begun = self._begun or await self._begin(), None
+        begun, self._begun = self._begun, None
+        if begun is None or (isinstance(begun, tuple) and begun[0].died.is_set()):
+            begun = await self._begin()
         if isinstance(begun, tuple):
             self._worker, self._planned = begun
             self._check_open()

@@ -3,6 +3,7 @@
 A job says what is to be decoded next and goes on when that is done. So several can run side by side (`schedule`).
 """
 
+import math
 import random
 import time
 from array import array
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 BATCH_S = 0.03
 """Seconds for which tokens are collected before they are sent."""
-FIRST_STEP = 32
+FIRST_STEP = 64
 """Tokens of the first step after a model was loaded, from which the parent learns how fast the next ones will be."""
 SHARED_STEP = 64
 """The most tokens of a prefill in one step while other jobs decode, which wait as long."""
@@ -152,15 +153,18 @@ class GenerationJob:
         """Return the tokens of the next step of the prefill.
 
         Steps are long, because a token costs less in them: what is slow gets no faster by shorter ones. llama.cpp can
-        be stopped within a step, and the parent estimates the progress in between.
+        be stopped within a step, and the parent estimates the progress in between. They are about equal, so that none
+        of a few tokens is left at the end: a token costs most in a step of less than 64, above all after a long text.
         """
-        model = self._model
+        model, rest = self._model, len(self._prompt) - done
         if self._is_exact:
             size = EXACT_STEP
-        elif not model.has_prefilled and len(self._prompt) - done > 2 * FIRST_STEP:
+        elif not model.has_prefilled and rest > 2 * FIRST_STEP:
             size = FIRST_STEP
+        elif self.is_alone:
+            size = math.ceil(rest / math.ceil(rest / model.prefill_step))
         else:
-            size = model.prefill_step if self.is_alone else SHARED_STEP
+            size = SHARED_STEP
         if self._is_scored:
             size = min(size, MOST_OUTPUTS)
         return self._prompt[done : done + min(size, model.longest_step)]

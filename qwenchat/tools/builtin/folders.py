@@ -6,6 +6,7 @@ there the name is resolved again once the file is open.) Hidden files, files tha
 file nor a folder are refused. Names in results begin with the folder's own name, as in `notes/todo.txt`.
 """
 
+import errno
 import os
 import re
 import stat
@@ -144,6 +145,8 @@ class Folders:
         _check_names(place)
         try:
             real = place.path.resolve()
+            if real.is_symlink():  # a loop of links: Python 3.13 and newer return it
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name that is too long
             raise ToolError(f'"{place.shown}" can\'t be read.') from error
         if not real.is_relative_to(place.root):

@@ -26,7 +26,7 @@ from qwenchat.tools.mcp.protocol import (
     offer_of,
     text_of,
 )
-from qwenchat.tools.mcp.settings import ServerAddress, ServerSettings
+from qwenchat.tools.mcp.settings import ServerAddress, ToolServerSettings
 from qwenchat.tools.mcp.stdio import ServerLog, StdioConnection
 from qwenchat.tools.tool import Tool, ToolError
 
@@ -64,7 +64,7 @@ class ServerTools:
 class McpServer:
     """One server of the settings; nothing runs until it is asked."""
 
-    def __init__(self, name: str, settings: ServerSettings, surroundings: Surroundings) -> None:
+    def __init__(self, name: str, settings: ToolServerSettings, surroundings: Surroundings) -> None:
         self.name, self.settings, self._surroundings = name, settings, surroundings
         self._connection: Connection | None = None
         self._offer: Offer | None = None
@@ -193,7 +193,7 @@ class McpServers:
         self._servers: dict[str, McpServer] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def tools(self, wanted: Mapping[str, ServerSettings]) -> ServerTools:
+    async def tools(self, wanted: Mapping[str, ToolServerSettings]) -> ServerTools:
         """Return the tools of servers, which start at the same time where they do not run yet.
 
         A server whose settings have changed is restarted; one that is no longer wanted, or is disabled, is ended. That

@@ -71,7 +71,7 @@ class ServerAddress:
         return _without(text, (self.url, *self.headers.values()))
 
 
-class ServerSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ToolServerSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of `mcpServers`: a command or a URL."""
 
     command: str = ""
@@ -85,7 +85,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     disabled: bool = False
 
     def __repr__(self) -> str:
-        return f"ServerSettings({self.shown!r})"
+        return f"ToolServerSettings({self.shown!r})"
 
     @property
     def shown(self) -> str:
@@ -120,7 +120,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ServerFile:
     """The servers of a file by name, and why other entries can't be used, in the user's language."""
 
-    servers: Mapping[str, ServerSettings]
+    servers: Mapping[str, ToolServerSettings]
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -146,7 +146,7 @@ def found_in(file: Path) -> ServerFile:
     return found
 
 
-def put(file: Path, name: str, server: ServerSettings | None) -> None:
+def put(file: Path, name: str, server: ToolServerSettings | None) -> None:
     """Write one server into qwenchat's file, in place of what it has by this name; None removes it.
 
     The other entries stay as they are. Raises WrongUse or FileError, and then writes nothing.
@@ -179,7 +179,7 @@ def put(file: Path, name: str, server: ServerSettings | None) -> None:
 
 
 def _servers(text: str, file: Path) -> ServerFile:
-    servers: dict[str, ServerSettings] = {}
+    servers: dict[str, ToolServerSettings] = {}
     problems: dict[str, str] = {}
     for name, entry in _entries(_document(text, file)):
         shown = clean_line(name, 60)
@@ -198,12 +198,12 @@ def _without(text: str, values: Iterable[str]) -> str:
     return text
 
 
-def _checked(name: str, entry: object) -> ServerSettings:
+def _checked(name: str, entry: object) -> ToolServerSettings:
     """Return an entry as settings. Raises ValueError, in words for users; they show no value, only names."""
     if not name.strip() or clean_line(name, 60) != name:
         raise ValueError(_("the name is empty, too long, or has characters that can't be shown"))
     try:
-        server = msgspec.convert(entry, ServerSettings)
+        server = msgspec.convert(entry, ToolServerSettings)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None  # which names types and fields, no values
     if bool(server.command) == bool(server.url):

@@ -22,7 +22,7 @@ from qwenchat.chat.events import (
 )
 from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.message import Citation, Message, Status, ToolResult
-from qwenchat.chat.quality import Fault, fault_of
+from qwenchat.chat.quality import QualityFault, fault_of
 from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.runtime.events import (
     ChatEvent,
@@ -133,7 +133,11 @@ class StreamingController:
         self._open.replace_message(answer)
         self._show_activity()
         if fault := fault_of(answer.text):
-            what = _("This answer repeats itself.") if fault is Fault.LOOP else _("This answer looks like gibberish.")
+            what = (
+                _("This answer repeats itself.")
+                if fault is QualityFault.LOOP
+                else _("This answer looks like gibberish.")
+            )
             hint = _("Answer again (Ctrl+R), raise the repeat penalty, or choose a larger model or quantisation.")
             self._open.show_warning("⚠ " + sentences(what, hint))
         self._open.relabel(await self._context.chats.sessions.labels(answer.session))
