@@ -266,7 +266,7 @@ async def test_stats_attachments_and_boundary_are_shown() -> None:
         app.transcript.load([asked, ended, question(2)], boundary="m2")
         await pilot.pause()
         text = "\n".join(app.rows)
-        assert "1,234 tokens · 42.2 tokens/s · first token 0.5 s · guessed 1,005 of 1,234 tokens" in text
+        assert "1,234 tokens · 42.2 tokens/s · first token 0.5 s ·\n  guessed 1,005 of 1,234 tokens" in text
         assert "[a[b].txt] 3 bytes" in text
         assert text.index("no longer sees the messages above") < text.index("Question 2")
         app.transcript.show_boundary(None)
