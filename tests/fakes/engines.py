@@ -56,12 +56,17 @@ def request(
 
 
 @asynccontextmanager
-async def engine(path: Path, folder: Path, *, kv_limit: int = 1 << 30, **plan: Any) -> AsyncIterator[LocalEngine]:
-    """Run an engine; its log and saved KV lie in `folder`. `plan` changes how the model is loaded."""
+async def engine(
+    path: Path, folder: Path, *, kv_limit: int = 1 << 30, saved: SavedKV | None = None, **plan: Any
+) -> AsyncIterator[LocalEngine]:
+    """Run an engine; its log lies in `folder`, and its saved KV, too, if that is not given.
+
+    `plan` changes how the model is loaded.
+    """
     made = LocalEngine(
         lambda devices: planned(path, **plan),
         folder / "engine.log",
-        SavedKV(folder / "kv", kv_limit),
+        saved or SavedKV(folder / "kv", kv_limit),
         parallel=plan.get("parallel", 1),
     )
     try:

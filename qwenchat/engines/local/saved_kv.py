@@ -10,7 +10,7 @@ written is ignored.
 import os
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
@@ -51,6 +51,8 @@ class SavedKV:
     folder: Path
     limit: int
     """Bytes that all files may take; 0: save none."""
+    _forgotten: set[str] = field(default_factory=set, init=False)
+    """Digests of the cache keys for which nothing is saved any more, whatever a worker still has of them."""
 
     def path(self, cache_key: str, plan: LoadPlan, binding: str) -> Path:
         """Return the file for a cache key and a model loaded by this plan."""
@@ -69,12 +71,13 @@ class SavedKV:
 
     def forget_session(self, session: str) -> None:
         """Remove all files of a session that is deleted forever: they contain its text as tokens. Its id is the key."""
+        self._forgotten.add(_digest(session))
         for file in self.folder.glob(f"{_digest(session)}-*"):
             discard(file)
 
     def temporary(self, path: Path) -> Path | None:
         """Return the temporary file to write before `persist`; None if nothing can be saved."""
-        if not self.limit:
+        if not self.limit or path.name.partition("-")[0] in self._forgotten:
             return None
         try:
             private_folder(self.folder)
