@@ -32,6 +32,7 @@ def title(key: str) -> str:
         "hub.folders": _("More model folders"),
         "sessions.empty_trash_after_days": _("Days in the trash"),
         "sessions.saved_kv_gb": _("Saved KV caches (GiB)"),
+        "server.attach": _("Use shared models"),
         "tools.enabled": _("Tools in new chats"),
         "tools.folders": _("Folders for tools"),
         "tools.fetch": _("Fetch web pages"),
