@@ -61,7 +61,8 @@ async def streamed(client: httpx2.AsyncClient, asked: dict[str, object]) -> tupl
 
 async def measured(url: str, name: str, tokens: int, clients: Sequence[int]) -> list[float]:
     """Return the milliseconds to the first token, and the tokens/s of so many clients."""
-    async with httpx2.AsyncClient(base_url=url, timeout=600) as client:
+    limits = httpx2.Limits(max_keepalive_connections=0)  # llama-server may close one just when it is used again
+    async with httpx2.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
         first, _tokens = await streamed(client, body(f"{name} first", words=480, tokens=8))
         figures = [first * 1000]
         for count in clients:
