@@ -80,12 +80,12 @@ async def test_the_same_seed_gives_the_same_text(tiny: Path, tmp_path: Path) -> 
 
 
 async def test_the_next_turn_reads_only_its_new_message(tiny: Path, tmp_path: Path) -> None:
-    turns = questions("Hello world")
+    turns = questions("Hello world")  # the likeliest answer is whole: neither half characters nor control tokens
     async with engine(tiny, tmp_path) as made:
-        first = await answer(made, turns, Sampling(temperature=1.0, max_tokens=30))
+        first = await answer(made, turns, replace(LIKELIEST, max_tokens=30))
         before = first.usage.prompt_tokens + first.usage.completion_tokens
         turns += [Turn("assistant", first.text, first.ids), Turn("user", "And the rest")]
-        second = await answer(made, turns, Sampling(temperature=1.0, max_tokens=5))
+        second = await answer(made, turns, replace(LIKELIEST, max_tokens=5))
     assert second.usage.cached_tokens >= before - 1
     assert second.prefill[-1].total == second.usage.prompt_tokens - second.usage.cached_tokens
 
