@@ -154,5 +154,5 @@ async def test_notices_notifications_and_dialogs_show_the_words_of_the_screen(mo
         assert "Use a larger context: Ctrl+T" in it.notice and not SHELL.search(it.notice)
         assert "another model:" not in it.notice
         it.chat.context.notify_error(error)
-        await until(lambda: "Ctrl+O" in it.said[-1])
+        await until(lambda: "Ctrl+O" in " ".join(it.said[-1:]))
         assert not SHELL.search(it.said[-1])

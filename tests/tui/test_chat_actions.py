@@ -203,7 +203,7 @@ async def test_a_chat_that_went_to_the_trash_from_the_list_comes_back_to_it(fish
         assert kept(it, fishes.id).trashed is None
         await in_list(it, opened)
         await it.pilot.press("u")
-        await until(lambda: "Nothing to undo" in it.said[-1])
+        await until(lambda: "Nothing to undo" in " ".join(it.said[-1:]))
 
 
 async def test_a_deleted_message_comes_back_with_what_followed_it(fishes: Session) -> None:
@@ -233,7 +233,7 @@ async def test_deletions_are_taken_back_last_first() -> None:
         await until(lambda: it.chat.session.id != session)
         await it.pilot.press("f8")
         await until(lambda: kept(it, session).trashed is None)
-        await until(lambda: "Restored" in it.said[-1])
+        await until(lambda: "Restored" in " ".join(it.said[-1:]))
         await it.pilot.press("f8")
         await until(lambda: it.texts == ["A", "One.", "B", "Two."])
         assert it.chat.session.id == session

@@ -128,7 +128,7 @@ async def test_what_a_command_names_is_imported_at_once(tmp_path: Path) -> None:
         it.write(f"/import {file}")
         await it.pilot.press("enter")
         await until(lambda: it.app.program.store.listing.count() == 2)
-        await until(lambda: it.app.screen is it.chat and "Imported 2 chats" in it.said[-1])
+        await until(lambda: it.app.screen is it.chat and "Imported 2 chats" in " ".join(it.said[-1:]))
         it.write(f"/import {tmp_path}/lost.json")
         await it.pilot.press("enter")
         await until(lambda: it.app.screen.query("#report.shown"))
