@@ -37,12 +37,15 @@ class Paths:
         return cls(dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_log_path)
 
     @property
-    def runtime(self) -> Path:
-        """The folder for sockets of running programs. Raises OSError where the platform has no safe place for it."""
+    def runtime(self) -> Path | None:
+        """The folder for sockets of running programs; None where the platform has no safe place for it."""
         if self.home:
             return self.home / "run"
         with warnings.catch_warnings(action="ignore"):  # of a session without XDG_RUNTIME_DIR, such as one of cron
-            return platformdirs.PlatformDirs("qwenchat", appauthor=False).user_runtime_path
+            try:
+                return platformdirs.PlatformDirs("qwenchat", appauthor=False).user_runtime_path
+            except OSError:
+                return None
 
     @property
     def settings(self) -> Path:

@@ -71,20 +71,14 @@ def _or_file(complete: _Complete) -> _Complete:
 @_offering
 def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the models on this machine, those elsewhere, then those of the catalogue, alone and quantised."""
-    here = dict(_local(program))
-    yield from here.items()
-    yield from _remote(program)
-    yield from ((word, note) for word, note in _published(program) if word not in here)
+    yield from _here_and_published(program, _remote(program))
 
 
 @_or_file
 @_offering
 def models_and_families(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the models on this machine, the families of the catalogue, then its models."""
-    here = dict(_local(program))
-    yield from here.items()
-    yield from _families(program)
-    yield from ((word, note) for word, note in _published(program) if word not in here)
+    yield from _here_and_published(program, _families(program))
 
 
 @_offering
@@ -104,6 +98,14 @@ def local_models(program: Program, _context: click.Context) -> Iterator[tuple[st
 def published_models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the models of the catalogue."""
     yield from _published(program)
+
+
+def _here_and_published(program: Program, between: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the models on this machine, what comes `between`, then the models of the catalogue that are not here."""
+    here = dict(_local(program))
+    yield from here.items()
+    yield from between
+    yield from ((word, note) for word, note in _published(program) if word not in here)
 
 
 def _local(program: Program) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -117,8 +116,7 @@ async def _serve(program: Program, options: dict[str, Any], port: int) -> None:
         app = App(served, ServedNames(program, model), Access(key=key, only_loopback=is_here), answered=answered)
         await stack.enter_async_context(serving(app, listening))
         stack.push_async_callback(served.close)  # answers end before connections do
-        if runtime := _runtime_folder(program):
-            await stack.enter_async_context(sharing(runtime, served))
+        await stack.enter_async_context(sharing(program.paths.runtime, served))
         for warning in served.info.warnings if served.info else ():
             output.say(warning)
         url = f"{url_of(listening)}/v1"
@@ -137,14 +135,6 @@ def _saved_by(program: Program, output: Output, stack: AsyncExitStack) -> "Answe
 
 def _not_saved(_answer: "AnsweredChat") -> None:
     """Save nothing."""
-
-
-def _runtime_folder(program: Program) -> Path | None:
-    """Return the folder for sockets; None where the platform has no safe place for them."""
-    try:
-        return program.paths.runtime
-    except OSError:
-        return None
 
 
 async def _is_loaded(served: "ServedModels", model: str, output: Output, stopped: asyncio.Event) -> bool:

@@ -55,11 +55,7 @@ def shared(program: Program) -> Iterator[Finding]:
 
 async def _shared(program: Program) -> list[str]:
     found: list[str] = []
-    try:
-        folder = program.paths.runtime
-    except OSError:
-        return found
-    async for worker in shared_models(folder):
+    async for worker in shared_models(program.paths.runtime):
         words = _("{model}, by process {pid}; new questions use it")
         found.append(words.format(model=clean_line(worker.shared.ready.description), pid=worker.pid))
         await worker.close()

@@ -30,11 +30,7 @@ async def shared_model(
     program: "Program", model: str, options: LoadOptions
 ) -> tuple[AttachedWorker, PlannedModel] | None:
     """Return the worker of a program that shares a model as it is wanted, and how it is loaded there."""
-    try:
-        folder = program.paths.runtime
-    except OSError:
-        return None
-    async with aclosing(shared_models(folder)) as found:
+    async with aclosing(shared_models(program.paths.runtime)) as found:
         async for worker in found:
             planned = None
             try:
@@ -80,7 +76,8 @@ def _planned(program: "Program", model: str, options: LoadOptions, shared: Share
 
 def is_shared_here(program: "Program") -> bool:
     """Return whether any program may share a model."""
+    folder = program.paths.runtime
     try:
-        return any(program.paths.runtime.glob("*.sock"))
+        return folder is not None and any(folder.glob("*.sock"))
     except OSError:
         return False

@@ -62,13 +62,13 @@ class ServedModels:
         """Loading and unloading, which go on although the request is cancelled."""
         self._is_closed = False
         self.info: ModelInfo | None = None
-        """Of the loaded model; None while there is none."""
+        """Of the loaded model; None while no model is loaded."""
         self.waiting = self.running = 0
         """Requests that wait for their turn, and that have it."""
 
     @property
     def reference(self) -> str:
-        """The reference of the loaded model; empty while there is none."""
+        """The reference of the loaded model; empty while no model is loaded."""
         return self._reference if self.info else ""
 
     @property
@@ -78,7 +78,7 @@ class ServedModels:
 
     @property
     def engine(self) -> LocalEngine | None:
-        """The engine that other programs of the user may share; None while there is none here."""
+        """The local engine, which other programs of the user may share; None while the server has no local engine."""
         return self._engine if isinstance(self._engine, LocalEngine) else None
 
     def grant(

@@ -9,7 +9,6 @@ import asyncio
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -20,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qwenchat import __version__
 from qwenchat.i18n import use_language
-from qwenchat.net.addresses import is_loopback
+from qwenchat.net.addresses import is_loopback, origin
 from qwenchat.runtime.served_models import ServedModels
 from qwenchat.runtime.served_names import ServedNames
 from qwenchat.server.answers import Answers
@@ -48,10 +47,10 @@ class Access:
     def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Raise ApiError for a request that may not be served."""
         host = headers.get(b"host", b"").decode("latin-1")
-        if self.only_loopback and not is_loopback(_host_in(f"//{host}")):
+        if self.only_loopback and not is_loopback(origin(f"http://{host}")[1]):
             raise ApiError(403, "forbidden_host", "This server serves requests to localhost only.")
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin.startswith(("http:", "https:", "null")) and origin.partition("//")[2] != host:
+        sender = headers.get(b"origin", b"").decode("latin-1")
+        if sender.startswith(("http:", "https:", "null")) and sender.partition("//")[2] != host:
             raise ApiError(403, "forbidden_origin", "Pages of other origins may not use this server.")
         if self.key and path not in _OPEN:
             given = headers.get(b"authorization", b"").decode("latin-1")
@@ -156,14 +155,6 @@ class App:
 
 def _json(value: object) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
-
-
-def _host_in(authority: str) -> str:
-    """Return the host of an authority such as `//localhost:8080`; empty where it makes no sense."""
-    try:
-        return urlsplit(authority).hostname or ""
-    except ValueError:
-        return ""
 
 
 def _of_router(refused: HTTPException) -> ApiError:

@@ -1,4 +1,4 @@
-"""Listens at an address and serves an application there with uvicorn, until it is told to stop. It logs nothing."""
+"""Listens on an address and serves an application with uvicorn until the caller ends it. It logs nothing."""
 
 import asyncio
 import ipaddress

@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 
-from qwenchat.paths import Paths
 from tests.fakes.commands import environment, qwenchat
 from tests.fakes.ggufs import Chain
 from tests.fakes.sharing import sharing_process
@@ -93,7 +92,7 @@ def test_the_owner_is_killed_in_mid_answer(endless_owner: Owner, endless: Chain)
     assert begun["text"] and begun["text"] in shown
     after = asked(endless.path, "--max-tokens", "3")
     assert "attached" not in after and after["usage"]["completion_tokens"] == 3
-    assert not [*Paths.find(os.environ).runtime.glob("*.sock")]
+    assert not [*Path(os.environ["QWENCHAT_HOME"], "run").glob("*.sock")]
 
 
 @pytest.mark.usefixtures("endless_owner")
@@ -118,7 +117,7 @@ def test_serve_shares_its_model_and_leaves_no_socket(chain: Chain) -> None:
         assert len(psutil.Process(server.pid).children()) == 1
         server.send_signal(signal.SIGTERM)
         assert server.wait(LIMIT_S) == 0
-    assert not [*Paths.find(os.environ).runtime.glob("*.sock")]
+    assert not [*Path(os.environ["QWENCHAT_HOME"], "run").glob("*.sock")]
 
 
 def test_the_owner_is_suspended(owner: Owner, chain: Chain) -> None:

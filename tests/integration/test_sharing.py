@@ -39,7 +39,7 @@ LIMIT_S = 60
 
 @pytest.fixture
 def run(home: Path) -> Path:
-    return Paths.find(os.environ).runtime
+    return home / "run"
 
 
 async def attach() -> tuple[AttachedWorker, PlannedModel] | None:
@@ -164,7 +164,7 @@ async def test_when_the_owner_dies_the_answer_fails_and_the_next_is_made_here(en
             again = await answer(made, questions("Go"), replace(GREEDY, max_tokens=3))
             assert again.ids and made.loaded
         worker.wait(LIMIT_S)
-    assert not [*Paths.find(os.environ).runtime.glob("*.sock")]
+    assert not [*Path(os.environ["QWENCHAT_HOME"], "run").glob("*.sock")]
 
 
 async def test_a_model_that_is_unloaded_meanwhile_is_loaded_here(tiny: Path, tmp_path: Path) -> None:

@@ -78,9 +78,10 @@ class _Finding:
     ) -> None:
         self._requests, self._index, self._documents = requests, index, documents
         self._question, self._room = question, room
-        self._speed, self._is_measured = speed or _UNKNOWN, speed is not None
         self._known_speed = speed
-        """What time is predicted by: a small request measures too little for that."""
+        """The speed that predicts how long reading takes: a small request measures too little for that."""
+        self._measured_speed: Speed | None = None
+        """The speed of a small request, where no other is known."""
         self._digests = [document.digest for document in documents]
         self._tokens = sum(document.tokens for document in documents)
         self._languages: tuple[str, ...] = ()
@@ -155,10 +156,14 @@ class _Finding:
         self._measure(reply)
         return query
 
+    @property
+    def _speed(self) -> Speed:
+        """The speed by which a level is chosen."""
+        return self._known_speed or self._measured_speed or _UNKNOWN
+
     def _measure(self, reply: SmallReply) -> None:
         """Take the speed of the model from a reply, where it is not known."""
         fresh = reply.usage.prompt_tokens - reply.usage.cached_tokens
         timings = reply.timings
-        if not self._is_measured and fresh >= _MEASURABLE and timings.prefill_tps and timings.decode_tps:
-            self._speed = Speed(prefill_tps=timings.prefill_tps, decode_tps=timings.decode_tps)
-            self._is_measured = True
+        if self._speed is _UNKNOWN and fresh >= _MEASURABLE and timings.prefill_tps and timings.decode_tps:
+            self._measured_speed = Speed(prefill_tps=timings.prefill_tps, decode_tps=timings.decode_tps)

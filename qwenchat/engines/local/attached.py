@@ -113,12 +113,12 @@ class AttachedWorker(WorkerLink):
         )
 
 
-async def shared_models(folder: Path) -> AsyncGenerator[AttachedWorker, None]:
+async def shared_models(folder: Path | None) -> AsyncGenerator[AttachedWorker, None]:
     """Connect to each program that shares a model, the newest first; the caller closes what it does not use.
 
     Sockets that killed programs have left behind are removed.
     """
-    if sys.platform == "win32" or not is_private(folder):
+    if sys.platform == "win32" or folder is None or not is_private(folder):
         return
     for path in _newest_first(folder):
         if worker := await _connect(path):
@@ -157,7 +157,7 @@ def _remove(path: Path) -> None:
 
 
 async def _connect(path: Path) -> AttachedWorker | None:
-    """Return the worker that a program shares; None if it shares none now, or is none of this version and user."""
+    """Return the worker that a program shares; None if it shares no worker, or has another version or user."""
     async with contextlib.AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(INTRODUCTION_S):

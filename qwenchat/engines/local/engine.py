@@ -145,7 +145,7 @@ class LocalEngine:
 
     @property
     def loaded(self) -> LoadedModel | None:
-        """The model in this engine's own worker; None while there is none."""
+        """The model in this engine's own worker; None while no model is loaded there."""
         loaded = self._loaded
         return loaded if loaded and not (loaded.worker.is_shared or loaded.worker.died.is_set()) else None
 

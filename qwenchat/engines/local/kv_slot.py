@@ -40,7 +40,7 @@ class KVSlot:
 
         At another cache key than before, the KV cache is saved for the one before. The saved one that has most of the
         prompt is restored, of whatever key: so a file or a system prompt that an earlier chat began with is found
-        again. If there is none, and the prompt drops most of what is in the KV cache, such as the tools, that is saved.
+        again. If no file is worth it, and the prompt drops most of the KV cache, such as the tools, that is saved.
 
         Nothing is saved or restored for an empty key, nor where several requests are served together, or the worker is
         another program's. Nor is it where peers hold a part of the KV cache, as moving that over the network takes

@@ -68,12 +68,12 @@ class SharingProgram(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def sharing(folder: Path, program: SharingProgram) -> AsyncIterator[bool]:
+async def sharing(folder: Path | None, program: SharingProgram) -> AsyncIterator[bool]:
     """Share what a program has loaded until the block ends; False where that is not possible here.
 
     The engine must be closed after it, not before: requests under way hold the worker.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32" or folder is None:
         yield False
         return
     clients = _Clients(program)

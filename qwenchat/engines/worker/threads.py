@@ -64,7 +64,7 @@ class ThreadCount:
 
 
 class DecodeThreads:
-    """The threads of one model. It is asked before each step and is told when the step has ended."""
+    """The threads of one model. The caller reports the beginning and the end of each step."""
 
     def __init__(self, most: int, *, beside_screen: bool = False) -> None:
         self._now = ThreadCount(most=most, count=most)
