@@ -3,6 +3,7 @@
 Help is written in English in docstrings and decorators; `make locale` collects it from there.
 """
 
+import copy
 import inspect
 from collections.abc import Iterable
 from itertools import pairwise
@@ -45,16 +46,22 @@ class HelpContext(click.Context):
 
 
 def localised(command: click.Command) -> click.Command:
-    """Give a command and all its subcommands help in the user's language, and return the command."""
+    """Return a command whose help, and that of all its subcommands, is in the user's language."""
+    command = copy.copy(command)
     command.context_class = HelpContext
     command.help = command.help and _(inspect.cleandoc(command.help))
-    for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.help:
-            parameter.help = _(parameter.help)
+    command.params = [_localised_parameter(parameter) for parameter in command.params]
     if isinstance(command, click.Group):
-        for inner in command.commands.values():
-            localised(inner)
+        command.commands = {name: localised(inner) for name, inner in command.commands.items()}
     return command
+
+
+def _localised_parameter(parameter: click.Parameter) -> click.Parameter:
+    if not (isinstance(parameter, click.Option) and parameter.help):
+        return parameter
+    parameter = copy.copy(parameter)
+    parameter.help = _(parameter.help)
+    return parameter
 
 
 def _joined(lines: list[str]) -> str:

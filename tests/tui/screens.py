@@ -105,7 +105,7 @@ def talk(count: int) -> list[Message]:
     return [answer(number) if number % 2 else question(number) for number in range(count)]
 
 
-async def until(state: Callable[[], object], seconds: float = 10) -> None:
+async def until(state: Callable[[], object], seconds: float = 60) -> None:
     """Wait for a state; fail when it does not come."""
     end = time.monotonic() + seconds
     while not state():

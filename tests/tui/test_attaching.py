@@ -14,6 +14,7 @@ from qwenchat.documents.document import Document
 from qwenchat.documents.reader import DocumentReader
 from qwenchat.documents.walk import WalkedPath, walk
 from qwenchat.tui import path_search
+from qwenchat.tui.attached import Attached
 from qwenchat.tui.widgets.chips import Chips
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
@@ -49,11 +50,15 @@ async def typed(it: Chatting, text: str) -> None:
     await until(lambda: it.chat.prompt.area.text.endswith(text))
 
 
+def files(it: Chatting) -> list[Attached]:
+    return it.chat.prompt.attached
+
+
 async def attached(it: Chatting, *paths: Path) -> None:
     """Attach and wait until all is read and counted."""
     await it.chat.context.chats.model.load(it.chat.session)
     it.chat.prompt.attach(paths)
-    await until(lambda: it.chat.prompt.attached and all(each.forecast for each in it.chat.prompt.attached))
+    await until(lambda: len(files(it)) == len(paths) and all(each.forecast for each in files(it)))
 
 
 async def focused(it: Chatting) -> Chips:
@@ -274,6 +279,17 @@ async def test_a_right_click_and_a_menu_do_the_same(here: Path) -> None:
         await until(lambda: type(it.app.screen).__name__ == "MenuScreen")
         await it.pilot.press("space")
         await until(lambda: it.app.screen is it.chat and it.chat.prompt.attachments[0].in_parts)
+
+
+async def test_a_menu_stays_about_its_chip_when_another_file_comes(here: Path) -> None:
+    async with chatting() as it:
+        await attached(it, here / "notes.txt")
+        await it.pilot.click("#chips", offset=(4, 0), button=3)
+        await until(lambda: type(it.app.screen).__name__ == "MenuScreen")
+        it.chat.prompt.attach([here / "docs" / "报告.md"])
+        await until(lambda: len(it.chat.prompt.attachments) == 2)
+        await it.pilot.press("d")
+        await until(lambda: [each.name for each in it.chat.prompt.attachments] == ["报告.md"])
 
 
 async def test_a_chip_is_there_at_once_and_can_be_taken_away_while_it_is_read(

@@ -9,6 +9,8 @@ from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
 from devtools import catalogue
+from qwenchat.cli.help import localised
+from qwenchat.cli.models import models
 from qwenchat.i18n import use_language
 from tests.fakes.commands import qwenchat
 
@@ -53,6 +55,13 @@ def test_every_string_has_chinese_with_fields_of_the_english(today: Catalog) -> 
 
 def test_the_catalogue_holds_exactly_the_strings_of_today(committed: Catalog, today: Catalog) -> None:
     assert {message.id for message in committed} == {message.id for message in today}
+
+
+def test_help_in_another_language_leaves_the_commands_as_they_are_written() -> None:
+    written = models.help
+    use_language("zh_CN")
+    assert localised(models).help == "选择、检查和管理模型。"
+    assert models.help == written == "Choose, check and manage models."
 
 
 def test_the_compiled_catalogue_is_the_committed_one(committed: Catalog) -> None:

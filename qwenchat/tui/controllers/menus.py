@@ -86,9 +86,14 @@ class MenuController:
             keys = keymap.get(action.id) or action.keys
             works_here = action.where in (Where.ANYWHERE, place)
             items.append(MenuItem(action.id, action.label, keys.split(",")[0].strip() if works_here else ""))
-        self._context.ask(
-            dialogs.menu(items, at), lambda chosen: self._carry_out(place, self._actions[chosen]) if chosen else None
-        )
+        chip = self._chips.selected if place is Where.CHIP else None
+
+        def carry_out(chosen: str | None) -> None:
+            is_there = chip is None or self._chips.select(chip)  # others may have come or gone meanwhile
+            if chosen and is_there:
+                self._carry_out(place, self._actions[chosen])
+
+        self._context.ask(dialogs.menu(items, at), carry_out)
 
     def _offered(self, place: Where) -> list[Action]:
         if place is Where.ANYWHERE:

@@ -63,14 +63,24 @@ class Chips(Widget, can_focus=True):
 
     def show(self, chips: Sequence[Chip]) -> None:
         """Show these chips; a new one is selected, otherwise the selection stays as near as it can."""
-        grew = len(chips) > len(self._chips)
+        grew, selected = len(chips) > len(self._chips), self.selected
         self._chips = tuple(chips)
         self._selected = max(len(chips) - 1 if grew else min(self._selected, len(chips) - 1), 0)
+        if selected is not None and not grew:
+            self.select(selected)
         self.set_class(bool(chips), "shown")
         self.tooltip = _("✕ remove") if chips else None
         self.refresh(layout=True)
         if not chips and self.has_focus:
             self.post_message(self.Emptied())
+
+    def select(self, chip: Chip) -> bool:
+        """Select a chip, and return whether it is still there."""
+        place = next((place for place, each in enumerate(self._chips) if each is chip), None)
+        if place is not None:
+            self._selected = place
+            self.refresh(layout=True)
+        return place is not None
 
     # Keys and the mouse
 
