@@ -59,9 +59,9 @@ def localised(command: click.Command) -> click.Command:
 def _localised_parameter(parameter: click.Parameter) -> click.Parameter:
     if not (isinstance(parameter, click.Option) and parameter.help):
         return parameter
-    parameter = copy.copy(parameter)
-    parameter.help = _(parameter.help)
-    return parameter
+    localised_option = copy.copy(parameter)
+    localised_option.help = _(parameter.help)
+    return localised_option
 
 
 def _joined(lines: list[str]) -> str:
