@@ -4,7 +4,7 @@ This is the only place that knows both kinds. Nothing is loaded or connected to 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from qwenchat.text.safe import clean_line
 if TYPE_CHECKING:
     from qwenchat.engines.local.attached import AttachedWorker
     from qwenchat.engines.local.loaded_model import PlannedModel, Planner
+    from qwenchat.engines.local.protocol import Device
     from qwenchat.runtime.program import Program
 
 _OPTIONS_HERE = {
@@ -49,6 +50,9 @@ def engine_for(program: "Program", model: str, options: LoadOptions) -> Engine:
         return remote_engine(program, server, remote.model, ctx=options.ctx, found=program.model_folders.used.add)
     planner = cache(partial(_planner, program, model, options))
 
+    def plan(found: "Sequence[Device]") -> "PlannedModel":
+        return planner()(found)
+
     async def attach() -> "tuple[AttachedWorker, PlannedModel] | None":
         shared = await shared_model(program, model, options)
         if shared is None:
@@ -58,7 +62,7 @@ def engine_for(program: "Program", model: str, options: LoadOptions) -> Engine:
     if not (attaches := may_attach(program, options)) or not is_shared_here(program):
         planner()
     return LocalEngine(
-        lambda found: planner()(found),
+        plan,
         program.paths.engine_log,
         program.saved_kv,
         parallel=options.parallel,
