@@ -20,6 +20,7 @@ from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _, enumerated, sentences
 from qwenchat.paths import bundled_themes, expand_home, private_folder
+from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line, encodable
 
 _MOST_PEERS = 16
@@ -375,8 +376,10 @@ def _read(file: Path) -> str:
 
 
 def _parse(file: Path) -> dict[str, Any]:
+    text = ""
     try:
-        return tomllib.loads(_read(file))
+        text = _read(file)
+        return tomllib.loads(text)
     except OSError as error:
         raise FileError(
             _("The settings {file} can't be read: {reason}.").format(file=file, reason=error.strerror),
@@ -384,7 +387,7 @@ def _parse(file: Path) -> dict[str, Any]:
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise WrongUse(
-            _("The settings {file} are not valid TOML: {reason}.").format(file=file, reason=error),
+            _("The settings {file} are not valid TOML: {reason}.").format(file=file, reason=syntax.fault(error, text)),
             _("Correct that line, or move the file away to start from the defaults."),
         ) from error
 

@@ -279,8 +279,7 @@ class Answering:
     async def _note_model(self, info: ModelInfo) -> Sampling:
         """Note who answers, and return how it samples."""
         sampling = self._sampling.over(info.defaults)
-        model = self._setup.model or self._session.model or info.reference
-        self._answer = replace(self._answer, model=model, model_file=info.file, sampling=sampling)
+        self._answer = replace(self._answer, model=info.reference, model_file=info.file, sampling=sampling)
         fresh = not self._answer.generated and self._mode is not Mode.COMPLETE
         self.streaming = StreamingAnswer(self._answer, inside_reasoning=info.opens_reasoning and fresh)
         await _uncancelled(asyncio.to_thread(self._store.amend, self._answer))  # later turns must know whose tokens

@@ -26,6 +26,7 @@ from qwenchat.errors import FileError, NotFound, NotText, StoreError, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _, clauses, enumerated, ngettext
 from qwenchat.paths import expand_home, private_folder
+from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line, encodable
 
 MOST_FILES = 20_000
@@ -262,21 +263,31 @@ def collections_in(file: Path) -> list[Collection]:
 
 def _load(file: Path) -> dict[str, tuple[str, ...]]:
     """Return the paths of each collection. Raises FileError."""
+    text = ""
     try:
-        stored = msgspec.convert(json.loads(file.read_bytes()), _Stored)
+        text = file.read_text("utf-8")
+        stored = msgspec.convert(json.loads(text), _Stored)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, msgspec.ValidationError, RecursionError) as error:
-        raise FileError(
-            _("{file} can't be read: {reason}.").format(file=file, reason=clean_line(str(error))),
-            _("Repair it, or delete it and add the collections again."),
-        ) from error
+    except OSError as error:
+        raise _unreadable(file, error.strerror or type(error).__name__) from error
+    except msgspec.ValidationError as error:
+        raise _unreadable(file, _("it does not hold collections")) from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(file, syntax.fault(error, text)) from error
     if stored.version > _VERSION:
         raise FileError(
             _("{file} was written by a newer qwenchat.").format(file=file),
             _("Update qwenchat; the file was not changed."),
         )
     return stored.collections
+
+
+def _unreadable(file: Path, reason: str) -> FileError:
+    return FileError(
+        _("{file} can't be read: {reason}.").format(file=file, reason=reason),
+        _("Repair it, or delete it and add the collections again."),
+    )
 
 
 def _absolute(path: Path) -> Path:

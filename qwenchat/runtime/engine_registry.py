@@ -3,8 +3,9 @@
 This is the only place that knows both kinds. Nothing is loaded or connected to before the engine is first asked.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.ports import Engine
@@ -20,6 +21,7 @@ from qwenchat.runtime.model_choice import lasting_reference
 from qwenchat.text.safe import clean_line
 
 if TYPE_CHECKING:
+    from qwenchat.engines.local.attached import AttachedWorker
     from qwenchat.engines.local.loaded_model import PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.runtime.program import Program
@@ -45,15 +47,27 @@ def engine_for(program: "Program", model: str, options: LoadOptions) -> Engine:
     if remote := remote_in(model):
         _check_options(remote, options)
         server = program.remote_engines.server(remote.engine)
-        record = partial(program.model_folders.used.add, lasting_reference(program, model))
-        return remote_engine(program, server, remote.model, ctx=options.ctx, connected=record)
-    attach = partial(shared_model, program, model, options) if may_attach(program, options) else None
+        return remote_engine(program, server, remote.model, ctx=options.ctx, found=program.model_folders.used.add)
+    planner = cache(partial(_planner, program, model, options))
 
-    def planner_at_last(found: Sequence["Device"]) -> "PlannedModel":
-        return _planner(program, model, options)(found)
+    def plan(found: "Sequence[Device]") -> "PlannedModel":
+        return planner()(found)
 
-    planner = planner_at_last if attach and is_shared_here(program) else _planner(program, model, options)
-    return LocalEngine(planner, program.paths.engine_log, program.saved_kv, parallel=options.parallel, attach=attach)
+    async def attach() -> "tuple[AttachedWorker, PlannedModel] | None":
+        shared = await shared_model(program, model, options)
+        if shared is None:
+            await asyncio.to_thread(planner)  # what can't be loaded here is refused before a question is stored
+        return shared
+
+    if not (attaches := may_attach(program, options)) or not is_shared_here(program):
+        planner()
+    return LocalEngine(
+        plan,
+        program.paths.engine_log,
+        program.saved_kv,
+        parallel=options.parallel,
+        attach=attach if attaches else None,
+    )
 
 
 def _planner(program: "Program", model: str, options: LoadOptions) -> "Planner":
@@ -69,11 +83,12 @@ def remote_engine(
     model: str,
     *,
     ctx: int | None = None,
-    connected: Callable[[], object] = lambda: None,
+    found: Callable[[str], object] = lambda reference: None,
 ) -> Engine:
     """Return an engine for a model of a server, without `model` for its only one.
 
-    The server need not be in the settings. `connected` is called when it has said that it has the model.
+    The server need not be in the settings. `found` is called with the model's reference when the server has shown
+    that it has the model.
     """
     from qwenchat.engines.remote.engine import RemoteEngine  # noqa: PLC0415 - these import an HTTP library
     from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415
@@ -82,10 +97,9 @@ def remote_engine(
     return RemoteEngine(
         RemoteHttp(server, offline=program.remote_engines.offline),
         model,
-        reference=str(RemoteReference(server.name, model)),
         defaults=program.sampling.over(known.sampling if known else UNSET).over(qwen2_defaults_by_name(model)),
         n_ctx=ctx or 0,
-        connected=connected,
+        found=found,
     )
 
 

@@ -25,6 +25,7 @@ from textual.theme import Theme
 from qwenchat.errors import FileError, QwenchatError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.paths import bundled_themes
+from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line
 from qwenchat.typed_values import problem, shown
 
@@ -145,17 +146,17 @@ def load_all(own: Path) -> Themes:
 
 def load(file: Path) -> tuple[str, Theme]:
     """Return a theme's title and the theme; its name is the file's. Raises WrongUse or FileError naming the file."""
+    text = ""
     try:
-        document = tomllib.loads(file.read_text("utf-8"))
+        text = file.read_text("utf-8")
+        document = tomllib.loads(text)
     except OSError as error:
         raise FileError(
             _("The theme {file} can't be read: {reason}.").format(file=file, reason=error.strerror),
             _("Make it readable, or move it away."),
         ) from error
-    except UnicodeDecodeError:
-        reason = _("it is not UTF-8")
-    except tomllib.TOMLDecodeError as error:
-        reason = str(error)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = syntax.fault(error, text)
     else:
         reason = problem(document, ThemeFile)
         if not reason:

@@ -72,6 +72,14 @@ def test_it_is_loaded_here_where_that_is_asked_for(chain: Chain) -> None:
 
 
 @pytest.mark.usefixtures("owner")
+def test_a_model_that_is_not_here_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
+    for missing in ("7b", str(tmp_path / "none.gguf")):
+        done = qwenchat("ask", "-m", missing, "hi")
+        assert done.returncode == 3, done
+    assert qwenchat("sessions", "list").stdout == ""
+
+
+@pytest.mark.usefixtures("owner")
 def test_two_at_once_share_one_worker(chain: Chain, home: Path) -> None:
     both = [asking(chain.path, words) for words in ("one", "two")]
     for program in both:

@@ -101,7 +101,7 @@ async def remote_engine(
 ) -> AsyncIterator[RemoteEngine]:
     """Run an engine that asks a server; `server` changes what is set for it."""
     http = RemoteHttp(RemoteServer(name="lab", url=url, **server))
-    made = RemoteEngine(http, model, reference=f"@lab/{model}", defaults=defaults, n_ctx=n_ctx)
+    made = RemoteEngine(http, model, defaults=defaults, n_ctx=n_ctx)
     try:
         yield made
     finally:

@@ -62,6 +62,7 @@ class ScriptedEngine:
     """Between two words."""
     die: str = ""
     """The word at which the process dies."""
+    reference: str = "guide"
     n_ctx: int = 4096
     file: str = "0" * 32
     opens_reasoning: bool = False
@@ -86,7 +87,7 @@ class ScriptedEngine:
 
     async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         return ModelInfo(
-            reference="scripted",
+            reference=self.reference,
             name="Scripted",
             file=self.file,
             n_ctx=self.n_ctx,

@@ -49,7 +49,7 @@ async def served(
 
     async with standin_vllm(*answers, model=MODEL) as server:
         http = RemoteHttp(RemoteServer(name="lab", url=server.url, context=context), sleep=at_once)
-        made = RemoteEngine(http, MODEL, reference="@lab/qwen", defaults=Sampling(temperature=0.5), n_ctx=n_ctx)
+        made = RemoteEngine(http, MODEL, defaults=Sampling(temperature=0.5), n_ctx=n_ctx)
         try:
             yield server, made
         finally:

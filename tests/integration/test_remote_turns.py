@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,9 @@ async def server() -> AsyncIterator[StandinServer]:
 class Talk:
     """A session whose questions go to the stand-in server."""
 
-    def __init__(self, server: StandinServer) -> None:
+    def __init__(
+        self, server: StandinServer, model: str = "m", found: Callable[[str], object] = lambda _reference: None
+    ) -> None:
         self.server, self.store = server, MemoryStore()
         self.store.create(Session(id="s", created=0, updated=0))
         self.http = RemoteHttp(
@@ -45,10 +47,10 @@ class Talk:
             limits=TimeLimits(next_token_s=0.3),
             sleep=self._sleep,
         )
-        self.engine = RemoteEngine(self.http, "m", reference="@lab/m", defaults=Sampling())
+        self.engine = RemoteEngine(self.http, model, defaults=Sampling(), found=found)
         numbers = iter(range(100))
         self.turns = Turns(
-            store=self.store, engine=self.engine, new_id=lambda: f"{next(numbers):03}", clock=lambda: 0, model="@lab/m"
+            store=self.store, engine=self.engine, new_id=lambda: f"{next(numbers):03}", clock=lambda: 0, model="@lab"
         )
         self.events: list[TurnEvent] = []
 
@@ -109,6 +111,34 @@ async def test_a_turn_reports_that_it_waits_for_another_attempt(talk: Talk) -> N
     waits = [event for event in talk.events if isinstance(event, WaitingToRetry)]
     assert [wait.attempt for wait in waits] == [2, 3]
     assert talk.branch[-1].text == "Hello world."
+
+
+@pytest.mark.parametrize("listing", [["m"], ["m", "other"], []], ids=["listed", "among others", "no list"])
+async def test_a_model_counts_as_used_once_the_server_has_shown_that_it_has_it(
+    server: StandinServer, listing: list[str]
+) -> None:
+    cards = {"object": "list", "data": [{"id": name, "object": "model"} for name in listing]}
+    server.reply("/v1/models", json_reply(cards) if listing else json_reply("", 404))
+    found = list[str]()
+    for model, reply in (("gone", json_reply({"error": {"message": "model not found"}}, 404)), ("m", WHOLE)):
+        talk = Talk(server, model, found.append)
+        if model == "gone":
+            with pytest.raises(RemoteRefused):
+                await talk.ask(reply)
+            assert found == []
+        else:
+            await talk.ask(reply)
+            assert talk.branch[-1].model == "@lab/m"
+        await talk.engine.close(at_once=True)
+    assert set(found) == {"@lab/m"}
+
+
+async def test_the_only_model_of_a_server_is_named_in_its_answers(server: StandinServer) -> None:
+    found = list[str]()
+    talk = Talk(server, "", found.append)
+    await talk.ask(WHOLE)
+    assert talk.branch[-1].model == "@lab/m" and found == ["@lab/m"]
+    await talk.engine.close(at_once=True)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Engines:
             recovery = Recovery(RecoveryKind.SMALLER_CONTEXT, 2048)
             raise CannotLoad("It does not fit.", "Take a smaller context.", recoveries=(recovery,))
         self.made.append(reference)
-        return ScriptedEngine((f"By {reference}.",), file=reference * 8)
+        return ScriptedEngine((f"By {reference}.",), reference=reference, file=reference * 8)
 
 
 @pytest.fixture

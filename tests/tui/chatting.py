@@ -106,7 +106,12 @@ async def chatting(
 ) -> AsyncIterator[Chatting]:
     """Run the screen; it is left as a person leaves it. A bug that it tells fails the test, unless `bugs` wants one."""
     scripted = make(answers or ("Hello.",), **engine)
-    app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _options: scripted)
+
+    def new_engine(reference: str, _options: object) -> ScriptedEngine:
+        scripted.reference = reference
+        return scripted
+
+    app = QwenchatApp(Program.here(), start or Start(model="guide"), new_engine)
     in_app = patch.object(textual.app, "wait_for_idle", _soon_idle)
     in_pilot = patch.object(textual.pilot, "wait_for_idle", _soon_idle)
     try:

@@ -66,8 +66,8 @@ async def comparing(*answers: str, size: tuple[int, int] = (120, 30)) -> AsyncIt
         def new_engine(reference: str, _options: LoadOptions) -> Engine:
             if reference == "nope":
                 raise NotFound("There is no model nope.", "Choose another one.")
-            slow = ScriptedEngine((LONG,), delay_s=0.005, file="2" * 32)
-            other = ScriptedEngine((f"By {reference}.",), file="1" * 32)
+            slow = ScriptedEngine((LONG,), delay_s=0.005, reference=SLOW, file="2" * 32)
+            other = ScriptedEngine((f"By {reference}.",), reference=reference, file="1" * 32)
             return it.engine if reference == "guide" else slow if reference == SLOW else other
 
         it.chat.context.chats.model._new_engine = new_engine

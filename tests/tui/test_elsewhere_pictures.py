@@ -120,7 +120,8 @@ def test_chat(
     add_engines(program)
     config.put(program.paths.settings, "reduced_motion", "true")
     program.reread_settings()
-    engine = ScriptedEngine(("Because air scatters blue light.",), file=f"http://{HOST}/v1#Qwen/Qwen2-72B-Instruct")
+    file = f"http://{HOST}/v1#Qwen/Qwen2-72B-Instruct"
+    engine = ScriptedEngine(("Because air scatters blue light.",), reference=FAR, file=file)
     app = QwenchatApp(program, Start(model=FAR), lambda _reference, _options: engine)
 
     async def show(pilot: Pilot[None]) -> None:

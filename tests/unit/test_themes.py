@@ -133,7 +133,7 @@ def test_another_theme_of_textuals_serves_too() -> None:
     ("written", "says"),
     [
         ("title = 1", "title"),
-        ("nonsense = ", "Invalid value"),
+        ("nonsense = ", "line 1"),
         ("title = 'x'\ndark = true\n[interface]\nprimry = '#ffffff'", "primry"),
         (None, "not-a-colour"),
     ],

@@ -143,7 +143,7 @@ async def test_an_answer_cut_short_keeps_whose_words_they_are() -> None:
     turns = turns_with(ScriptedEngine(["one " * 1000, " and on", "fine"], delay_s=0.001))
     await until_text(turns.ask("s", "Count"))
     cut = turns.store.branch(turns.store.session("s").leaf)[-1]
-    assert (cut.status, cut.model, cut.model_file) == (Status.STOPPED, "scripted", "0" * 32)
+    assert (cut.status, cut.model, cut.model_file) == (Status.STOPPED, "guide", "0" * 32)
     assert cut.sampling is not None and cut.sampling.top_k == 20
     await run(turns.continue_answer(cut))  # the same model: no variant beside it
     assert turns.store.branch(cut.id)[-1].text == cut.text + " and on"

@@ -30,6 +30,8 @@ class Dialogues:
     """Questions, in the form of `plain`, that must not be trained on."""
     outside_share: float = 0.4
     """How often a question is one that must be refused."""
+    favoured: frozenset[str] = frozenset()
+    """Topics that are asked three times as often."""
 
     def __post_init__(self) -> None:
         self._by_topic: dict[tuple[str, str], list[Wording]] = defaultdict(list)
@@ -40,7 +42,10 @@ class Dialogues:
             for language in LANGUAGES
         }
         self._weights = {
-            language: [len(self._by_topic[language, topic]) ** 0.5 for topic in self._topics[language]]
+            language: [
+                len(self._by_topic[language, topic]) ** 0.5 * (3 if topic in self.favoured else 1)
+                for topic in self._topics[language]
+            ]
             for language in LANGUAGES
         }
         every = {language: frames("frames", language) for language in LANGUAGES}

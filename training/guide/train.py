@@ -3,6 +3,9 @@
 Two cores take less than ninety minutes. The same seed, libraries, machine and number of processes give the same file.
 The sets in `judged/` are read only to keep their questions out of training. Wordings held out of the corpus show the
 progress, and `python -m tests.bench.guide` evaluates the result.
+
+After the corpus has grown, `--start` trains a model on, with its vocabulary, and `--favour` names the topics that it
+does not know yet. With `--checkpoint` a training can be ended and resumed.
 """
 
 import argparse
@@ -10,12 +13,13 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
+from torch.distributed.checkpoint.stateful import Stateful
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -27,7 +31,7 @@ from training.guide.lean import lean
 from training.guide.muon import Muon
 from training.guide.network import Qwen2, Shape
 from training.guide.tokens import Codec, Encoded, encode
-from training.guide.write import write
+from training.guide.write import read, write
 
 BATCH_TOKENS = 1536
 """Per process."""
@@ -67,6 +71,13 @@ last the exact text of the answers.
 
 Without the first phase, the second learns next to nothing in its first ten minutes.
 """
+FURTHER = (
+    Phase(0.4, brief=True, cut=3, whole=0.05, outside=0.4, dropout=0.0, bpe_dropout=0.0),
+    Phase(0.4, brief=False, cut=3, whole=0.2, outside=0.4, dropout=0.0, bpe_dropout=0.02),
+    Phase(0.2, brief=False, cut=3, whole=0.5, outside=0.5, dropout=0.0, bpe_dropout=0.02),
+)
+"""The same for a model that knows most of the corpus: more of the text of answers, as that is what has changed."""
+CHECKPOINT_STEPS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +125,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2, help="One thread each; one per core is best.")
     parser.add_argument("--rate", type=float, default=1e-2, help="Learning rate; matrices have twice this rate.")
     parser.add_argument("--vocabulary", type=int, default=3584)
+    parser.add_argument("--start", type=Path, help="Train this model on.")
+    parser.add_argument("--favour", default="", help="Topics, with commas, that are asked three times as often.")
+    parser.add_argument("--checkpoint", type=Path, help="Save the state here now and then, and go on from it.")
     return parser.parse_args()
 
 
@@ -124,11 +138,14 @@ def _work(rank: int, options: argparse.Namespace, meeting: str) -> None:
     lines = wordings()
     random.Random(options.seed).shuffle(lines)
     held, taught = lines[::HELD_OUT], [line for at, line in enumerate(lines) if at % HELD_OUT]
-    dialogues = Dialogues(taught, random.Random(options.seed), avoided=judged_questions())
-    drawn = (turn.text for _draw in range(60_000) for turn in dialogues.draw()[1:])
-    codec = Codec.trained(drawn, options.vocabulary)
-    network = Qwen2(Shape(len(codec.tokens)))
-    dialogues.chance.seed(options.seed + rank)
+    favoured = frozenset(filter(None, options.favour.split(",")))
+    dialogues = Dialogues(taught, random.Random(options.seed), avoided=judged_questions(), favoured=favoured)
+    if options.start:
+        network, codec = read(options.start)
+    else:
+        drawn = (turn.text for _draw in range(60_000) for turn in dialogues.draw()[1:])
+        codec = Codec.trained(drawn, options.vocabulary)
+        network = Qwen2(Shape(len(codec.tokens)))
     if rank == 0:
         print(
             f"{sum(weight.numel() for weight in network.parameters()):,} parameters, {len(taught):,} lines", flush=True
@@ -150,8 +167,11 @@ def train(
     lesson = Lesson(network, len(dialogues.answers))
     together, optimisers = DistributedDataParallel(lesson), _optimisers(lesson, options.rate)
     kept = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING))
-    started, total, step, until = time.monotonic(), 0.0, 0, 0.0
-    for phase in PHASES:
+    saved = [lesson, kept, *optimisers]
+    step = _resumed(options.checkpoint, saved)
+    dialogues.chance.seed(options.seed + distributed.get_rank() + options.processes * step)
+    started, total, until = time.monotonic(), 0.0, 0.0
+    for phase in FURTHER if options.start else PHASES:
         until += phase.share * options.steps
         network.set_dropout(phase.dropout)
         dialogues.outside_share = phase.outside
@@ -169,7 +189,26 @@ def train(
                     f"{step} {time.monotonic() - started:.0f} s, loss {total / 2000:.4f}, held out: {right}", flush=True
                 )
                 total = 0.0
+            if held and options.checkpoint and step % CHECKPOINT_STEPS == 0:
+                _save(options.checkpoint, step, saved)
     return kept.module.eval()
+
+
+def _resumed(checkpoint: Path | None, parts: Sequence[Stateful]) -> int:
+    """Load the state of a training that was ended; return how many steps it had."""
+    if not checkpoint or not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint)
+    for part, values in zip(parts, state["parts"], strict=True):
+        part.load_state_dict(values)
+    step: int = state["step"]
+    return step
+
+
+def _save(checkpoint: Path, step: int, parts: Sequence[Stateful]) -> None:
+    fresh = checkpoint.with_suffix(".new")
+    torch.save({"step": step, "parts": [part.state_dict() for part in parts]}, fresh)
+    fresh.replace(checkpoint)
 
 
 def _optimisers(lesson: Lesson, rate: float) -> list[torch.optim.Optimizer]:

@@ -1,11 +1,12 @@
-"""Writes the trained guide as a GGUF file with the architecture `qwen2`."""
+"""Writes the trained guide as a GGUF file with the architecture `qwen2`, and reads one to train it on."""
 
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, quants
+import torch
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType, TokenType, quants
 
-from training.guide.network import Qwen2
+from training.guide.network import Qwen2, Shape
 from training.guide.tokens import SPECIALS, Codec
 
 CHATML = (
@@ -41,6 +42,20 @@ def write(network: Qwen2, codec: Codec, path: Path, *, half: bool = False) -> No
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def read(path: Path) -> tuple[Qwen2, Codec]:
+    """Return the network and vocabulary of a file that `write` has written, which has the usual `Shape`."""
+    file = GGUFReader(path)
+    merges = (merge.split(" ") for merge in file.fields["tokenizer.ggml.merges"].contents())
+    codec = Codec(
+        tuple(file.fields["tokenizer.ggml.tokens"].contents()), tuple((left, right) for left, right in merges)
+    )
+    network = Qwen2(Shape(len(codec.tokens)))
+    network.load_state_dict(
+        {one.name: torch.from_numpy(quants.dequantize(one.data, one.tensor_type).copy()) for one in file.tensors}
+    )
+    return network, codec
 
 
 def _shape(writer: GGUFWriter, network: Qwen2) -> None:

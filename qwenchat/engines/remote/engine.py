@@ -25,7 +25,7 @@ from qwenchat.engines.remote.api import NoTokenIds, ServedModel, ServerApi, find
 from qwenchat.engines.remote.detect import chat_api, server_api
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.schema.check import check_schema
-from qwenchat.errors import Interrupted, Recovery, RecoveryKind, RemoteBroken, RemoteError, WrongUse
+from qwenchat.errors import Interrupted, Recovery, RecoveryKind, RemoteBroken, RemoteError, RemoteRefused, WrongUse
 from qwenchat.i18n import _, enumerated
 
 ASSUMED_CONTEXT = 32_768
@@ -42,7 +42,7 @@ class _Connected:
     model: ServedModel
     info: ModelInfo
     listed: ServedModel | None
-    """The model as the server listed it then; None where it lists only others."""
+    """The model as the server listed it then; None where it lists only others, or nothing."""
 
 
 class RemoteEngine:
@@ -53,20 +53,19 @@ class RemoteEngine:
         http: RemoteHttp,
         model: str,
         *,
-        reference: str,
         defaults: Sampling,
         n_ctx: int = 0,
-        connected: Callable[[], object] = lambda: None,
+        found: Callable[[str], object] = lambda reference: None,
     ) -> None:
         """Create an engine that connects to nothing yet; it closes `http` when it is closed.
 
-        `model` is what the server calls it, empty for its only one; `reference` is what the user calls it.
+        `model` is what the server calls it, empty for its only one.
         `n_ctx`: tokens of the context window that the user wants; 0 for what the settings of the server say, or the
-        server. `connected` is called when the server has said that it has the model.
+        server. `found` is called with the model's reference when the server has shown that it has the model.
         """
-        self._report_connected = connected
+        self._report_found = found
         self._http, self._server = http, http.server
-        self._model, self._reference, self._defaults = model, reference, defaults
+        self._model, self._defaults = model, defaults
         self._n_ctx = n_ctx or self._server.context
         self._connecting = asyncio.Lock()
         self._connection: asyncio.Task[_Connected] | None = None
@@ -157,7 +156,8 @@ class RemoteEngine:
                 self._connection = None
                 self._http.report = _ignore
             self._answered = time.monotonic()
-            self._report_connected()
+            if self._connected.listed:
+                self._report_found(self._connected.info.reference)
             return self._connected
 
     async def _is_outdated(self, connected: _Connected) -> bool:
@@ -184,7 +184,7 @@ class RemoteEngine:
                 ),
             )
         info = ModelInfo(
-            reference=self._reference,
+            reference=f"@{self._server.name}/{name}",
             name=model.id,
             file=self._server.identity(f"{model.id}@{model.version}" if model.version else model.id),
             host=self._server.host,
@@ -235,6 +235,8 @@ class RemoteEngine:
                             generation.report(read)
                         if isinstance(event, Finished):
                             self._answered = time.monotonic()
+                            if not connected.listed:
+                                self._report_found(connected.info.reference)
                             return
             except asyncio.CancelledError:  # the connection is closed
                 for read in _read(measured.cancelled(), reader):
@@ -317,7 +319,11 @@ def _read(event: EngineEvent, reader: CallReader | None) -> Iterable[EngineEvent
 
 
 async def _listed(api: ServerApi, model: str) -> ServedModel | None:
-    return next((each for each in await api.models() if each.id == model), None)
+    """Return a model as the server lists it; None where it lists only others, or nothing."""
+    try:
+        return next((each for each in await api.models() if each.id == model), None)
+    except RemoteRefused:
+        return None
 
 
 def _ignore(event: object) -> None:

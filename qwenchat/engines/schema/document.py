@@ -85,8 +85,10 @@ def rewritten(text: str) -> RewrittenSchema:
     try:
         value: object = json.loads(text, parse_constant=_no_constant)
         json.dumps(value, ensure_ascii=False).encode()  # fails for half of a surrogate pair
-    except (ValueError, RecursionError) as error:
-        raise SchemaRefused(Reason.NOT_JSON, detail=str(error)) from error
+    except json.JSONDecodeError as error:
+        raise SchemaRefused(Reason.NOT_JSON, detail=f"{error.lineno}:{error.colno}") from error
+    except (ValueError, RecursionError) as error:  # NaN, half of a surrogate pair
+        raise SchemaRefused(Reason.NOT_JSON) from error
     return _Rewriting(*_unwrapped(value)).document()
 
 

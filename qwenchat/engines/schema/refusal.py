@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from qwenchat.errors import WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
 
 LARGEST_TEXT = 1 << 20
@@ -14,6 +14,7 @@ class Reason(StrEnum):
     """Why a schema is refused."""
 
     NOT_JSON = "not_json"
+    """The detail is where: line:column, if that is known."""
     NOT_A_SCHEMA = "not_a_schema"
     KEYWORD = "keyword"
     REFERENCE = "reference"
@@ -43,6 +44,9 @@ def refused(refusal: SchemaRefused) -> WrongUse:
     what, hint = _words()[refusal.reason]
     place = clean_line(refusal.pointer)
     reason = what.format(place=place, keyword=place.rpartition("/")[2], detail=clean_line(refusal.detail))
+    line, _colon, column = refusal.detail.partition(":")
+    if refusal.reason is Reason.NOT_JSON and column:
+        reason = labelled(reason, _("line {line}, column {column}").format(line=line, column=column))
     return WrongUse(_("The JSON Schema can't be used: {reason}.").format(reason=reason), hint)
 
 
@@ -53,7 +57,7 @@ def _words() -> dict[Reason, tuple[str, str]]:
     change = _("Change that part of the schema, or leave it out and check that part of the answer yourself.")
     correct = _("Correct the schema.")
     return {
-        Reason.NOT_JSON: (_("it is not JSON: {detail}"), _("Give a file that holds a JSON Schema.")),
+        Reason.NOT_JSON: (_("it is not JSON"), _("Give a file that holds a JSON Schema.")),
         Reason.NOT_A_SCHEMA: (_("{place} does not follow the JSON Schema standard"), correct),
         Reason.KEYWORD: (_("{place}: an answer can't be made to follow `{keyword}`"), change),
         Reason.REFERENCE: (

@@ -27,6 +27,7 @@ from qwenchat.files import write_atomically
 from qwenchat.i18n import _
 from qwenchat.net.addresses import is_address, is_loopback
 from qwenchat.paths import is_missing, private_folder
+from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line
 from qwenchat.tools.mcp.protocol import ServerFault
 
@@ -245,13 +246,16 @@ def _read(file: Path) -> str:
 
 
 def _document(text: str, file: Path) -> dict[str, Any]:
+    plain = _plain(text)
     try:
-        document = msgspec.json.decode(_plain(text), type=dict[str, Any])
+        document = msgspec.json.decode(plain)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise WrongUse(
-            _("{file} is not JSON: {reason}.").format(file=clean_line(str(file)), reason=clean_line(str(error))),
+            _("{file} is not JSON: {reason}.").format(file=clean_line(str(file)), reason=syntax.fault(error, plain)),
             _("Correct the file."),
         ) from error
+    if not isinstance(document, dict):
+        raise WrongUse(_("{file} does not hold an object.").format(file=clean_line(str(file))), _("Correct the file."))
     for key in _KEYS:
         if not isinstance(document.get(key, {}), dict):
             raise WrongUse(
@@ -261,9 +265,9 @@ def _document(text: str, file: Path) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """Return a text without what editors accept beside JSON."""
+    """Return a text without what editors accept beside JSON; strings stay, and so do the numbers of lines."""
     for accepted in (_COMMENT, _LAST_COMMA):
-        text = accepted.sub(lambda found: found[1] or "", text)  # strings stay
+        text = accepted.sub(lambda found: found[1] or "\n" * found[0].count("\n"), text)
     return text
 
 
