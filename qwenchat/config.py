@@ -50,6 +50,10 @@ class ModelSettings(_Section, frozen=True):
         Literal["auto", "f16", "q8_0"],
         Meta(description="Precision of what the model remembers of a chat; auto: f16, or q8_0 where that fits more"),
     ] = "auto"
+    draft: Annotated[
+        str,
+        Meta(description="Much smaller model that guesses ahead: auto (one of the same family), off or a model"),
+    ] = "auto"
     mmap: Annotated[bool, Meta(description="Read its parts when they are needed instead of all of it at the start")] = (
         True
     )

@@ -419,6 +419,7 @@ def _together(before: Finished | None, now: Finished) -> Finished:
             completion_tokens=tokens,
             drafted_tokens=before.usage.drafted_tokens + now.usage.drafted_tokens,
             accepted_tokens=before.usage.accepted_tokens + now.usage.accepted_tokens,
+            drafted_by=now.usage.drafted_by or before.usage.drafted_by,
         ),
         replace(
             first,

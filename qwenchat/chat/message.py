@@ -11,7 +11,8 @@ from itertools import chain, groupby
 from urllib.parse import urlsplit
 
 from qwenchat.chat.sampling import Sampling
-from qwenchat.i18n import ngettext
+from qwenchat.i18n import _, ngettext
+from qwenchat.text.safe import clean_line
 
 
 class Role(StrEnum):
@@ -58,6 +59,8 @@ class Usage:
     """Tokens that the engine guessed ahead, so that several could be computed at once."""
     accepted_tokens: int = 0
     """How many of them were right, and so are part of the answer."""
+    drafted_by: str = ""
+    """The name of the small model that guessed some of these; empty where none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,16 @@ class Message:
         if not all(part.token_ids for part in sampled):
             return ()
         return tuple(token for part in sampled for token in part.token_ids)
+
+
+def guessed_words(usage: Usage) -> str:
+    """Return in words how many tokens of an answer were guessed, and by which model, if by one."""
+    words = _("guessed {accepted:,} of {tokens:,} tokens")
+    if usage.drafted_by:
+        words = _("guessed {accepted:,} of {tokens:,} tokens with {model}")
+    return words.format(
+        accepted=usage.accepted_tokens, tokens=usage.completion_tokens, model=clean_line(usage.drafted_by)
+    )
 
 
 def summary_heading(summary: Message) -> str:

@@ -23,7 +23,7 @@ from qwenchat.chat.events import (
     TurnStarted,
     WaitingToRetry,
 )
-from qwenchat.chat.message import Citation, Message, Part, Reasoning, Text, ToolCall, ToolResult, Usage
+from qwenchat.chat.message import Citation, Message, Part, Reasoning, Text, ToolCall, ToolResult, Usage, guessed_words
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.cli.ask_documents import citation_object, citations_json, sources_words
 from qwenchat.cli.output import Output, ReaderGone
@@ -239,11 +239,10 @@ def stats_words(event: Finished) -> str:
     )
     if not usage.accepted_tokens:
         return words
-    guessed = _("guessed {accepted:,} of {tokens:,} tokens")
-    return f"{words}; {guessed.format(accepted=usage.accepted_tokens, tokens=usage.completion_tokens)}"
+    return f"{words}; {guessed_words(usage)}"
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _usage(usage: Usage) -> dict[str, int | str]:
     """Return token counts as JSON has them: those of guesses only where there were any."""
-    of_guesses = ("drafted_tokens", "accepted_tokens")
+    of_guesses = ("drafted_tokens", "accepted_tokens", "drafted_by")
     return {name: value for name, value in asdict(usage).items() if value or name not in of_guesses}

@@ -245,7 +245,7 @@ def bench(program: Program, /, **options: Any) -> None:
     header = gguf.check(gguf.read_header(program.model_file(model)))
     n_ctx = _n_ctx(model, context_sizes(header, program.catalogue).limit, *lengths)
     given = {name: options[name] for name in ("threads", "gpu_layers", "kv_type")}
-    wishes = LoadOptions(ctx=n_ctx, force=options["force"], with_peers=options["with_peers"], **given)
+    wishes = LoadOptions(ctx=n_ctx, force=options["force"], with_peers=options["with_peers"], draft="off", **given)
     planner = _with_bench_hint(program.planner(model, wishes))
     output = BenchOutput(Output.standard(), as_json=options["as_json"])
     benched = _Bench(program, planner, output, header.vocab_size)

@@ -22,6 +22,7 @@ _OPTIONS = (
     click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit."),
     click.option("--no-rpc", "with_peers", flag_value=False, default=True, help="Use no peers of llama.cpp's RPC."),
     click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type."),
+    click.option("--draft", metavar="REF|off", help="Smaller model that guesses ahead, or none."),
     click.option("--lora", "loras", multiple=True, metavar="FILE[:SCALE]", help="Add an adapter."),
     click.option("--force", is_flag=True, help="Load the model even if it is not expected to fit into memory."),
 )
@@ -41,6 +42,7 @@ def load_options(given: Mapping[str, Any], **more: Any) -> LoadOptions:
         threads=given["threads"],
         gpu_layers=given["gpu_layers"],
         kv_type=given["kv_type"],
+        draft=given["draft"],
         loras=tuple(_adapter(lora) for lora in given["loras"]),
         with_peers=given["with_peers"],
         force=given["force"],

@@ -234,6 +234,21 @@ def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, *, m
     )
 
 
+def beside(model: Loadable, fit: Fit, resources: Resources) -> Resources:
+    """Return what a model that is loaded like `fit` leaves of a machine to another one, if both are to fit comfortably.
+
+    Peers are left out.
+    """
+    on_gpu = fit.memory.total * fit.gpu_layers // max(1, model.layers)
+    in_ram = fit.memory.total - (on_gpu if resources.gpu_available else 0)
+    return replace(
+        resources.alone,
+        ram_available=max(0, round(resources.ram_available - in_ram / COMFORT)),
+        gpu_available=max(0, round(resources.gpu_available - on_gpu / _GPU_SHARE)),
+        gpu_of_ram=max(0, round(resources.gpu_of_ram - on_gpu / _GPU_SHARE)),
+    )
+
+
 def plan(
     model: Loadable,
     resources: Resources,

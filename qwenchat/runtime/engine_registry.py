@@ -30,6 +30,7 @@ _OPTIONS_HERE = {
     "threads": "--threads",
     "gpu_layers": "--gpu-layers",
     "kv_type": "--kv-type",
+    "draft": "--draft",
     "loras": "--lora",
     "with_peers": "--no-rpc",
     "force": "--force",

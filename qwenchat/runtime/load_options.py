@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from qwenchat.engines.local.protocol import LoadPlan, Lora
-from qwenchat.i18n import _, enumerated
+from qwenchat.i18n import _, enumerated, sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,8 @@ class LoadOptions:
     threads: int | None = None
     gpu_layers: int | None = None
     kv_type: str | None = None
+    draft: str | None = None
+    """The reference of the draft model, `auto` or `off`."""
     loras: tuple[Lora, ...] = ()
     with_peers: bool = True
     force: bool = False
@@ -37,16 +39,17 @@ class LoadOptions:
         return (
             all(wanted in (None, loaded) for wanted, loaded in asked)
             and self.loras == plan.loras
+            and (self.draft in (None, "auto") or (self.draft == "off" and plan.draft is None))
             and (self.with_peers or not plan.peers)
             and not self.scores
             and self.parallel <= plan.parallel
         )
 
 
-def load_warnings(load: LoadPlan, *, chose_kv_type: bool = False) -> tuple[str, ...]:
+def load_warnings(load: LoadPlan, *, chose_kv_type: bool = False, draft_problem: str = "") -> tuple[str, ...]:
     """Return what the user should know about a model that is loaded like this.
 
-    `chose_kv_type` says that its KV type was not asked for.
+    `chose_kv_type` says that its KV type was not asked for, `draft_problem` why the draft model is not used that was.
     """
     warnings = []
     if chose_kv_type and load.kv_type != "f16":
@@ -55,6 +58,8 @@ def load_warnings(load: LoadPlan, *, chose_kv_type: bool = False) -> tuple[str, 
     if load.yarn_factor > 1:
         words = _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.")
         warnings.append(words.format(factor=load.yarn_factor))
+    if draft_problem:
+        warnings.append(sentences(_("No draft model is used."), draft_problem))
     if load.peers:
         words = _("The model is spread over this computer and {peers}: what you write is computed there, too.")
         warnings.append(words.format(peers=enumerated(load.peers)))

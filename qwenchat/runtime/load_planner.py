@@ -1,12 +1,13 @@
-"""Decides how a model is loaded: context window, KV type, YaRN, GPU layers, threads, layers on peers.
+"""Decides how a model is loaded: context window, KV type, YaRN, GPU layers, threads, layers on peers, draft model.
 
+A draft model is used where a much smaller one of the same family fits comfortably beside a model.
 Peers are used only for what this machine has no room for, and only then is a worker connected to them.
 What would not fit is refused here, before the operating system kills the worker for lack of memory. The numbers are
 predictions of `models.fit`; `--force` overrides them.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from qwenchat.chat.sampling import UNSET, Sampling, qwen2_defaults
@@ -14,17 +15,23 @@ from qwenchat.config import ModelSettings
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
 from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.peers import WITHOUT_PEERS
-from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan
-from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteUnreachable
+from qwenchat.engines.local.protocol import Device, DeviceShare, DraftModel, LoadPlan
+from qwenchat.errors import CannotLoad, QwenchatError, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import ModelHeader
+from qwenchat.models.library import LocalModel
 from qwenchat.runtime.load_options import LoadOptions, load_warnings
 from qwenchat.runtime.model_choice import is_guide
 from qwenchat.text.safe import human_size
+
+_MOST_PADDING = 128
+"""Tokens by which the vocabularies of one family differ in size."""
+_DRAFT_SHARE = 10
+"""A draft model is chosen where it reads at most one of so many bytes for a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,8 @@ class LoadPlanner:
     sampling: Sampling
     """The settings'; what they leave open follows the model's makers."""
     catalogue: Catalogue
+    draft_models: Callable[[str], Sequence[LocalModel]] = lambda wanted: ()
+    """Returns the models of which one may be the draft model, given its reference, or `auto`; it may raise."""
 
     def plan(
         self, header: ModelHeader, *, identity: str, reference: str, name: str, options: LoadOptions
@@ -72,6 +81,13 @@ class LoadPlanner:
         beside_ram = fits.gpu_layers + sum(fits.peer_layers)
         whole = beside_ram == header.layers  # then the output matrix goes along
         gpu_layers = beside_ram + whole if layers < 0 or fits.peer_layers else min(layers, header.layers + 1)
+        known = self.catalogue.by_title(header.name, header.layers, header.width)
+        wanted = options.draft or self.settings.draft
+        draft, draft_memory, problem = None, 0, ""
+        if wanted != "off":
+            draft, draft_memory, problem = self._draft(
+                wanted, header, fits, n_ctx=n_ctx, family=known.family if known else ""
+            )
         load = LoadPlan(
             path=os.fsencode(header.path),
             identity=identity,
@@ -85,12 +101,12 @@ class LoadPlanner:
             native_ctx=sizes.native,
             parallel=options.parallel,
             scores=options.scores,
+            draft=draft,
             beside_screen=options.beside_screen,
             loras=options.loras,
             split=self._split(fits),
             peers=self._peers_in(fits),
         )
-        known = self.catalogue.by_title(header.name, header.layers, header.width)
         makers = header.advised.over(known.sampling if known else UNSET)
         advised = makers.over(qwen2_defaults(header.layers, header.width))
         return PlannedModel(
@@ -99,12 +115,39 @@ class LoadPlanner:
             name=name,
             defaults=self.sampling.over(advised),
             advised=advised,
-            warnings=load_warnings(load, chose_kv_type=kv_type == "auto"),
+            warnings=load_warnings(load, chose_kv_type=kv_type == "auto", draft_problem=problem),
             peers=peers,
             files=header.parts,
-            memory=fits.memory.total,
+            memory=fits.memory.total + draft_memory,
             reads_history=not is_guide(reference),
         )
+
+    def _draft(
+        self, wanted: str, header: ModelHeader, fits: Fit, *, n_ctx: int, family: str
+    ) -> tuple[DraftModel | None, int, str]:
+        """Return the draft model for a model, with the bytes that it takes, or why the one that is named is not used.
+
+        It is where all of the model is, on the processor or on the GPU: elsewhere it would be too slow. Of several, the
+        smallest is chosen.
+        """
+        is_chosen, placed = wanted == "auto", list[tuple[LocalModel, Fit]]()
+        try:
+            models = self.draft_models(wanted)
+        except QwenchatError as error:
+            return None, 0, error.message
+        on_gpu = fits.gpu_layers == header.layers
+        room = fit.beside(header, fits, self.resources)
+        for model in models if fits.is_roomy and not self.resources.peers else ():
+            small = model.header
+            if small and not (is_chosen and not _suits(model, small, header, family)):
+                one = fit.assess(small, room, n_ctx, "f16", most_layers=None if on_gpu else 0)
+                if one.verdict is Verdict.COMFORTABLE and one.gpu_layers == (small.layers if on_gpu else 0):
+                    placed.append((model, one))
+        if not placed:
+            return None, 0, "" if is_chosen else _("There is not enough memory for both models.")
+        model, one = min(placed, key=lambda each: each[1].memory.weights)
+        layers = one.gpu_layers + 1 if on_gpu else 0
+        return DraftModel(path=os.fsencode(model.path), name=str(model.name), gpu_layers=layers), one.memory.total, ""
 
     def _split(self, fits: Fit) -> tuple[DeviceShare, ...] | None:
         """Return the layers of each device; None where no peer is connected, so that llama.cpp may decide.
@@ -139,6 +182,19 @@ class LoadPlanner:
         places = [here] if most else [here.alone, here]
         fits = [fit.assess(header, place, asked, kind, most_layers=most) for place in places for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
+
+
+def _suits(model: LocalModel, small: ModelHeader, header: ModelHeader, family: str) -> bool:
+    """Return whether a model can be chosen to guess for another one, of a family of the catalogue or of none."""
+    return (
+        model.path != header.path
+        and not model.only_completes
+        and (model.published.model.family if model.published else "") == family
+        and small.architecture.removesuffix("moe") == header.architecture.removesuffix("moe")
+        and small.tokenizer == header.tokenizer
+        and abs(small.vocab_size - header.vocab_size) <= _MOST_PADDING
+        and _DRAFT_SHARE * small.active_bytes <= header.active_bytes
+    )
 
 
 def _beyond(name: str, asked: int, limit: int) -> CannotLoad:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from qwenchat.models.download.progress import Report
     from qwenchat.models.fit import Resources
     from qwenchat.models.folders import ModelFolders
-    from qwenchat.models.library import Library
+    from qwenchat.models.library import Library, LocalModel
     from qwenchat.runtime.load_options import LoadOptions
     from qwenchat.runtime.machine import Machine
     from qwenchat.runtime.remote_engines import RemoteEngines
@@ -200,6 +200,10 @@ class Program:
         adapters = [Path(os.fsdecode(lora.path)) for lora in options.loras]
         check_adapters(adapters, gguf.check(gguf.read_header(path)))  # refused now, not when it is loaded
 
+        def draft_models(wanted: str) -> "Sequence[LocalModel]":
+            library = self.library
+            return library.usable() if wanted == "auto" else [library.model(library.parse(wanted))]
+
         def plan(found: "Sequence[Device]") -> "PlannedModel":
             header = gguf.check(gguf.read_header(path))  # it may have been replaced since
             planner = LoadPlanner(
@@ -210,6 +214,7 @@ class Program:
                 allowed_peers=self.allowed_peers,
                 sampling=self.sampling,
                 catalogue=self.catalogue,
+                draft_models=draft_models,
             )
             return planner.plan(header, identity=gguf.identity(path), reference=model, name=name, options=options)
 

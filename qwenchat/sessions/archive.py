@@ -207,7 +207,8 @@ def _check_message(message: Message, session_id: str, known: set[str]) -> None:
         tokens = () if isinstance(part, ToolResult | Citation) else part.token_ids
         _demand(all(0 <= token < 2**31 for token in tokens), _("a token id is invalid"))
         _demand(all(0 <= number < 2**53 for number in _numbers(part)), _("a number is out of range"))
-    numbers = [number for part in (message.usage, message.timings) if part for number in astuple(part)]
+    counted = [value for part in (message.usage, message.timings) if part for value in astuple(part)]
+    numbers = [value for value in counted if not isinstance(value, str)]
     _demand(all(math.isfinite(number) and abs(number) < 2**53 for number in numbers), _("a number is out of range"))
     if message.sampling:
         _check_sampling(message.sampling)

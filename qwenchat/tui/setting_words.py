@@ -24,6 +24,7 @@ def title(key: str) -> str:
         "model.threads": _("Compute threads"),
         "model.gpu_layers": _("GPU layers"),
         "model.kv_type": _("KV cache type"),
+        "model.draft": _("Draft model"),
         "model.mmap": _("Memory-map the model file"),
         "model.rpc": _("RPC peers"),
         "hub.source": _("Download source"),

@@ -130,7 +130,11 @@ def messages(draw: st.DrawFn, number: int, session: str) -> Message:
         model_file=draw(texts()),
         sampling=draw(st.one_of(st.none(), samplings())),
         finish_reason=draw(st.one_of(st.none(), st.sampled_from(FinishReason))),
-        usage=draw(st.one_of(st.none(), st.builds(Usage, COUNTS, COUNTS, COUNTS))),
+        usage=draw(
+            st.one_of(
+                st.none(), st.builds(Usage, COUNTS, COUNTS, COUNTS, drafted_by=st.sampled_from(["", "Qwen2 0.5B"]))
+            )
+        ),
         timings=draw(st.one_of(st.none(), st.builds(Timings, *[SECONDS] * 6))),
         attachments=tuple(draw(st.lists(attachment, max_size=2))),
         error=draw(texts()),

@@ -64,6 +64,12 @@ class Vocabulary:
     merges: tuple[str, ...]
     user_defined: frozenset[bytes] = frozenset()
     """Tokens of that type, as careless converters write special ones: they are recognised in any text."""
+    padding: int = 0
+    """Tokens without a text of their own at the end."""
+
+    @property
+    def size(self) -> int:
+        return len(self.tokens) + self.padding
 
     @classmethod
     def small(cls, extra: Iterable[bytes] = ()) -> "Vocabulary":
@@ -90,8 +96,9 @@ class Vocabulary:
             kinds[self.id(token)] = TokenType.USER_DEFINED
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("qwen2")
-        writer.add_token_list([_shown(t) if i < special else t.decode() for i, t in enumerate(self.tokens)])
-        writer.add_token_types(kinds)
+        shown = [_shown(t) if i < special else t.decode() for i, t in enumerate(self.tokens)]
+        writer.add_token_list(shown + [f"[PAD{place}]" for place in range(len(shown), self.size)])
+        writer.add_token_types(kinds + [TokenType.UNUSED] * self.padding)
         writer.add_token_merges(list(self.merges))
         writer.add_bos_token_id(special)
         writer.add_eos_token_id(special + 2)
@@ -172,9 +179,9 @@ def write_model(
     writer.add_file_type(file_type)
     describe(writer, shape, name, vocabulary, chat_template)
     if weights:
-        writer.add_tensor("token_embd.weight", fill((len(vocabulary.tokens), shape.width)))
+        writer.add_tensor("token_embd.weight", fill((vocabulary.size, shape.width)))
         if not shape.tied:
-            writer.add_tensor("output.weight", fill((len(vocabulary.tokens), shape.width)))
+            writer.add_tensor("output.weight", fill((vocabulary.size, shape.width)))
         for tensor, dims in blocks(shape):
             writer.add_tensor(tensor, fill(dims, ones="norm" in tensor))
     finish(writer)
@@ -192,6 +199,7 @@ def write_chain(
     chat_template: str | None = CHATML,
     name: str = "Chain",
     markers: frozenset[bytes] = frozenset(),
+    vocabulary: Vocabulary | None = None,
 ) -> Chain:
     """Write a model that answers every prompt with `answer` and then ends the turn.
 
@@ -203,12 +211,12 @@ def write_chain(
     tokens = tuple(distinct(answer) if isinstance(answer, str) else answer)
     if len(set(tokens)) != len(tokens) or not tokens:
         raise ValueError("a chain needs tokens, and all of them different")
-    vocabulary = Vocabulary.small(tokens)
+    vocabulary = vocabulary or Vocabulary.small(tokens)
     if special := markers | (_MARKERS if _MARKERS & set(tokens) else frozenset()):
         vocabulary = replace(Vocabulary.small([*tokens, *sorted(special)]), user_defined=special)
     ids = tuple(vocabulary.id(token) for token in tokens)
     shape = shape or Shape(tied=False)
-    size, width = len(vocabulary.tokens), shape.width
+    size, width = vocabulary.size, shape.width
     rng = np.random.default_rng(0)
     # The first column marks tokens outside the answer, the others tell the answer's tokens apart.
     embedding = np.zeros((size, width), np.float32)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from qwenchat.config import ServerSettings, Settings
-from qwenchat.engines.local.protocol import LoadPlan, Lora
+from qwenchat.engines.local.protocol import DraftModel, LoadPlan, Lora
 from qwenchat.runtime.attaching import may_attach
 from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
@@ -19,6 +19,7 @@ PLAN: dict[str, Any] = {
     "kv_type": "f16",
 }
 LORA = Lora(b"/a.gguf", 0.5)
+DRAFT = DraftModel(path=b"/small.gguf", name="0.5b")
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,11 @@ LORA = Lora(b"/a.gguf", 0.5)
         ({"parallel": 2}, {}, False),
         ({"scores": True}, {"scores": True}, False),
         ({"force": True}, {}, True),
+        ({}, {"draft": DRAFT}, True),
+        ({"draft": "auto"}, {"draft": DRAFT}, True),
+        ({"draft": "off"}, {}, True),
+        ({"draft": "off"}, {"draft": DRAFT}, False),
+        ({"draft": "0.5b"}, {"draft": DRAFT}, False),
     ],
 )
 def test_what_was_asked_for_explicitly_must_agree(

@@ -7,8 +7,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwenchat.engines.worker.draft_account import LONGEST_DRAFT, SHORTEST_DRAFT
 from qwenchat.engines.worker.llama import MOST_OUTPUTS, StepCosts, estimated_cost
-from qwenchat.engines.worker.speculation import LONGEST_DRAFT, SHORTEST_DRAFT, Lookup
+from qwenchat.engines.worker.speculation import Lookup
 
 ROOM = 1 << 16
 

@@ -1,7 +1,9 @@
 """A model is loaded with the window, KV type and layers that fit, or refused with numbers before it is loaded."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,11 +12,13 @@ from qwenchat.config import ModelSettings
 from qwenchat.engines.local.failures import OTHER_MODEL
 from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.protocol import Device
-from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteError
+from qwenchat.errors import CannotLoad, NotFound, Recovery, RecoveryKind, RemoteError
 from qwenchat.models import catalogue
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import PeerMemory, Resources
 from qwenchat.models.gguf import ModelHeader, Rope, read_header
+from qwenchat.models.layouts import FoundFile
+from qwenchat.models.library import LocalModel
 from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.load_planner import LoadPlanner
 from tests.fakes import ggufs
@@ -40,8 +44,15 @@ def planned(
     settings: ModelSettings | None = None,
     *,
     sampling: Sampling = SET,
+    drafts: Sequence[LocalModel] = (),
 ) -> PlannedModel:
     machine = Resources(64 * GIB, round(free_gib * GIB), gpu_available=round(gpu_gib * GIB))
+
+    def named(wanted: str) -> list[LocalModel]:
+        if found := [each for each in drafts if wanted in ("auto", each.reference)]:
+            return found
+        raise NotFound(f"There is no model {wanted}.")
+
     planner = LoadPlanner(
         resources=machine,
         devices=(),
@@ -49,6 +60,7 @@ def planned(
         settings=settings or ModelSettings(),
         sampling=sampling,
         catalogue=catalogue.load(),
+        draft_models=named if drafts else lambda wanted: (),
     )
     return planner.plan(header, identity="x", reference="7b", name="7b", options=options or LoadOptions())
 
@@ -247,6 +259,7 @@ def with_peers(
     options: LoadOptions | None = None,
     gpu_layers: int = -1,
     allowed: bool = True,
+    drafts: Sequence[LocalModel] = (),
 ) -> PlannedModel:
     """Plan on a machine of 16 GiB without a GPU of its own; `devices` are those of connected peers and its GPUs."""
     far = tuple(PeerMemory(device.peer, device.memory_free, device.memory_total) for device in devices if device.peer)
@@ -259,6 +272,7 @@ def with_peers(
         allowed_peers=PEERS if allowed else (),
         sampling=Sampling(),
         catalogue=catalogue.load(),
+        draft_models=lambda wanted: drafts,
     )
     return planner.plan(header, identity="x", reference="72b", name="72b", options=options or LoadOptions())
 
@@ -309,3 +323,77 @@ def test_offline_no_peer_elsewhere_is_used(header: ModelHeader, large: ModelHead
     with pytest.raises(RemoteError, match=r"10\.0\.0\.2:50052"):
         with_peers(large, allowed=False)
     assert with_peers(header, allowed=False).peers == ()
+
+
+def small(header: ModelHeader, name: str = "0.5b", *, mib: int = 380, **facts: Any) -> LocalModel:
+    """Return a model of 0.5B's shape on this machine, of no family."""
+    shaped = replace(header, path=header.path.with_name(name), layers=24, width=896, heads=14, kv_heads=2)
+    shaped = replace(shaped, key_length=64, value_length=64, file_size=mib << 20, active_bytes=mib << 20)
+    file = FoundFile(shaped.path, "file", name)
+    found = replace(shaped, **facts)
+    return LocalModel(file, name, header=found, context=None, published=None, problem="")
+
+
+@pytest.fixture
+def large_one(header: ModelHeader) -> ModelHeader:
+    return replace(header, active_bytes=4_370_000_000)
+
+
+def test_a_much_smaller_model_of_the_same_kind_drafts(large_one: ModelHeader) -> None:
+    fits, larger = small(large_one), small(large_one, "larger", mib=410)
+    made = planned(large_one, 32, drafts=[larger, fits])
+    assert made.plan.draft and made.plan.draft.path.endswith(b"/0.5b") and made.plan.draft.gpu_layers == 0
+    assert made.memory - planned(large_one, 32).memory > 380 << 20 and not made.warnings
+    assert not planned(large_one, 32).plan.draft
+    padded = large_one.vocab_size + 128
+    assert planned(replace(large_one, vocab_size=padded), 32, drafts=[fits]).plan.draft
+    others = [
+        small(large_one, mib=430),
+        small(large_one, architecture="llama"),
+        small(large_one, tokenizer="llama"),
+        small(large_one, vocab_size=large_one.vocab_size + 129),
+        small(large_one, chat_template=""),
+        small(large_one, large_one.path.name),
+    ]
+    assert not planned(large_one, 32, drafts=others).plan.draft
+    mixed = replace(large_one, architecture="qwen2moe")
+    assert planned(mixed, 32, drafts=[small(large_one, architecture="qwen2")]).plan.draft
+
+
+def test_a_draft_model_of_another_family_is_only_used_by_name(large_one: ModelHeader) -> None:
+    seven = replace(large_one, name="Qwen2 7B Instruct")
+    known = catalogue.load().by_file_name("qwen2-0_5b-instruct-q4_k_m.gguf")
+    assert known and not planned(seven, 32, drafts=[small(large_one)]).plan.draft
+    assert planned(seven, 32, drafts=[replace(small(large_one), published=known)]).plan.draft
+    assert planned(seven, 32, LoadOptions(draft="0.5b"), drafts=[small(large_one)]).plan.draft
+    assert planned(seven, 32, settings=ModelSettings(draft="0.5b"), drafts=[small(large_one, mib=900)]).plan.draft
+
+
+def test_settings_and_options_turn_drafts_off(large_one: ModelHeader) -> None:
+    drafts = [small(large_one)]
+    assert not planned(large_one, 32, LoadOptions(draft="off"), drafts=drafts).plan.draft
+    assert not planned(large_one, 32, settings=ModelSettings(draft="off"), drafts=drafts).plan.draft
+    assert planned(
+        large_one, 32, LoadOptions(draft="auto"), settings=ModelSettings(draft="off"), drafts=drafts
+    ).plan.draft
+
+
+def test_a_draft_model_is_where_all_of_the_model_is_and_only_if_both_fit(large_one: ModelHeader) -> None:
+    drafts = [small(large_one)]
+    assert (on_gpu := planned(large_one, 32, gpu_gib=24, drafts=drafts).plan.draft) and on_gpu.gpu_layers == 25
+    whole = planned(large_one, 32, gpu_gib=7.3, drafts=drafts).plan
+    assert whole.gpu_layers == 29 and not whole.draft
+    partly = planned(large_one, 32, gpu_gib=4, drafts=drafts).plan
+    assert 0 < partly.gpu_layers < 28 and partly.draft and partly.draft.gpu_layers == 0
+    both, alone = planned(large_one, 10, drafts=drafts), planned(large_one, 8.5, drafts=drafts)
+    assert both.plan.draft and not alone.plan.draft
+    assert (both.plan.n_ctx, alone.plan.n_ctx) == (32768, 32768) and not alone.warnings
+    named = planned(large_one, 8.5, LoadOptions(draft="0.5b"), drafts=drafts)
+    assert named.warnings == ("No draft model is used. There is not enough memory for both models.",)
+    missing = planned(large_one, 32, LoadOptions(draft="1b"), drafts=drafts)
+    assert missing.warnings == ("No draft model is used. There is no model 1b.",) and not missing.plan.draft
+
+
+def test_no_draft_model_beside_peers(large: ModelHeader, large_one: ModelHeader) -> None:
+    made = with_peers(replace(large, active_bytes=40 * GIB), far(0, 32), far(1, 48), drafts=[small(large_one)])
+    assert made.plan.peers and not made.plan.draft

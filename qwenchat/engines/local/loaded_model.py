@@ -14,6 +14,7 @@ from qwenchat.engines.local.link import WorkerLink
 from qwenchat.engines.local.prefill_progress import PrefillSpeed
 from qwenchat.engines.local.protocol import Device, Hello, LoadPlan, Ready
 from qwenchat.engines.prompt_format import PromptFormat, TemplateFacts, format_with
+from qwenchat.i18n import _, sentences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class LoadedModel:
             kv_type=plan.kv_type,
             defaults=planned.defaults,
             load_s=0.0 if worker.is_shared else ready.load_s,
-            warnings=planned.warnings,
+            warnings=(*planned.warnings, *_of_draft(plan, ready)),
             is_shared=worker.is_shared,
             opens_reasoning=bool(prompt_format.opening),
             reads_history=planned.reads_history,
@@ -138,3 +139,11 @@ class LoadedModel:
     def is_outdated(self) -> bool:
         """Return whether a file of the model was changed or replaced since it was loaded. It may block."""
         return any(now not in (None, before) for now, before in zip(self.planned.stamps(), self.stamps, strict=True))
+
+
+def _of_draft(plan: LoadPlan, ready: Ready) -> tuple[str, ...]:
+    """Return what the user should know about the draft model: why it is not used."""
+    if not plan.draft or not ready.draft_fault:
+        return ()
+    reason = _("{name} can't be loaded.") if ready.draft_fault == "load" else _("{name} has another vocabulary.")
+    return (sentences(_("No draft model is used."), reason.format(name=plan.draft.name)),)

@@ -5,7 +5,7 @@ served while another request runs; all others are served in order.
 """
 
 import struct
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Literal
 
 import msgspec
 from msgspec import Struct
@@ -38,6 +38,20 @@ class DeviceShare(Struct, frozen=True):
     layers: float
 
 
+class DraftModel(Struct, frozen=True, kw_only=True):
+    """A small model that guesses what a large one will say."""
+
+    path: bytes
+    """The path in the operating system's encoding."""
+    name: str
+    """The model's name for users."""
+    gpu_layers: int = 0
+
+
+DraftFault = Literal["load", "vocabulary"]
+"""Why a draft model is not used: it can't be loaded, or has other tokens."""
+
+
 class LoadPlan(Struct, frozen=True, kw_only=True):
     """The model to load, and the decided options."""
 
@@ -61,6 +75,7 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """Whether `Generate.is_scored` is served, which takes memory."""
     drafts: bool = True
     """Whether answers are guessed ahead; only benchmarks and tests do without."""
+    draft: DraftModel | None = None
     beside_screen: bool = False
     """Whether the threads that compute make way for a screen, which needs the same cores."""
     loras: tuple[Lora, ...] = ()
@@ -292,6 +307,8 @@ class Ready(Struct, frozen=True, tag=True):
     """What llama.cpp calls the model, such as `qwen2 1.5B Q4_K - Medium`."""
     tensor_bytes: int
     parameters: int
+    draft_fault: DraftFault | None = None
+    """Why the draft model of the plan is not used."""
 
 
 class PeersAdded(Struct, frozen=True, tag=True):

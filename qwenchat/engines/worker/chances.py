@@ -46,6 +46,12 @@ class Chances:
         self._log_sum = best.logit - math.log(best.p)
         self._top = [(candidates.data[place].id, candidates.data[place].logit) for place in range(candidates.size)]
 
+    @property
+    def best(self) -> tuple[int, float]:
+        """The likeliest token at that place, and its probability."""
+        token, logit = max(self._top, key=lambda each: each[1])
+        return token, math.exp(logit - self._log_sum)
+
     def of(self, token: int) -> tuple[TokenChance, ...]:
         """Return the chances of the likeliest tokens and of the one that was sampled, the likeliest first."""
         chances = {**dict(self._top), token: self._logits()[token]}

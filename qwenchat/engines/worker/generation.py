@@ -121,7 +121,14 @@ class GenerationJob:
             Done(
                 self.id,
                 reason,
-                Usage(len(self._prompt), cached, count, speculation.drafted, speculation.accepted),
+                Usage(
+                    len(self._prompt),
+                    cached,
+                    count,
+                    speculation.drafted,
+                    speculation.accepted,
+                    self._model.draft_name if speculation.accepted_of_model else "",
+                ),
                 Timings(
                     prefill_s=prefill_s,
                     prefill_tps=fresh / prefill_s,

@@ -1,7 +1,7 @@
 """A loaded model through llama.cpp's C interface: decodes tokens, saves and restores the KV cache.
 
-Only the worker imports this. It has one model and one context with one sequence, or several that are decoded together.
-It prints nothing, samples nothing, and runs no Python inside a decode.
+Only the worker imports this. It has one model and one context with one sequence, or several that are decoded together;
+a draft model has its own. It prints nothing, samples nothing, and runs no Python inside a decode.
 """
 
 import ctypes
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwenchat.engines.local.protocol import CHUNK, LoadPlan
+import msgspec
+
+from qwenchat.engines.local.protocol import CHUNK, DraftFault, DraftModel, LoadPlan
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed
 from qwenchat.engines.worker.cache_slot import CacheSlot, common_prefix
 from qwenchat.engines.worker.ggml import Ggml
@@ -79,6 +81,10 @@ class StepCosts:
         """Return how many steps of one token take as long as one of `tokens`, at most MOST_OUTPUTS."""
         return self._costs[tokens]
 
+    def steps_in(self, seconds: float) -> float:
+        """Return how many steps of one token take so many seconds; 0 as long as none was measured."""
+        return seconds / self._single_s if self._single_s else 0.0
+
     def learn(self, tokens: int, seconds: float) -> None:
         """Take note of how long a step took. Before one of one token, nothing is known."""
         if tokens == 1:
@@ -120,8 +126,16 @@ class LlamaModel:
         self.step_costs = StepCosts()
         self._batch = c.llama_batch_init(self.longest_step, 0, 1)
         self._threads = DecodeThreads(plan.threads, beside_screen=plan.beside_screen)
+        self._used_threads = plan.threads
         self._add_loras(plan)
         c.llama_set_abort_callback(self.ctx, ctypes.cast(abort.callback, c.ggml_abort_callback), abort.data)
+        self.draft_model: LlamaModel | None = None
+        """The small model that guesses what this one will say."""
+        self.draft_name = plan.draft.name if plan.draft else ""
+        self.draft_fault: DraftFault | None = None
+        """Why it is not used, where the plan has one."""
+        if plan.draft:
+            self._add_draft_model(plan, plan.draft)
 
     def _load(self, plan: LoadPlan, progress: Callable[[float], object]) -> Any:
         params = self.c.llama_model_default_params()
@@ -180,6 +194,32 @@ class LlamaModel:
         if self.c.llama_set_adapters_lora(self.ctx, handles, len(adapters), scales):
             raise LoadFailed("adapter")
 
+    def _add_draft_model(self, plan: LoadPlan, draft: DraftModel) -> None:
+        """Load the draft model beside this one, unless it fails or has other tokens."""
+        own = msgspec.structs.replace(
+            plan,
+            path=draft.path,
+            gpu_layers=draft.gpu_layers,
+            kv_type="f16",
+            parallel=1,
+            scores=False,
+            drafts=False,
+            draft=None,
+            loras=(),
+        )
+        try:
+            small = LlamaModel(self.c, own, self.abort, lambda fraction: None)
+        except LoadFailed:
+            self.draft_fault = "load"
+            return
+        if small.vocabulary.agrees_with(self.vocabulary):
+            small._threads = self._threads
+            self.draft_model = small
+        else:
+            self.draft_fault = "vocabulary"
+            self.c.llama_free(small.ctx)
+            self.c.llama_model_free(small._model)
+
     @property
     def description(self) -> str:
         """llama.cpp's description of the model."""
@@ -209,10 +249,10 @@ class LlamaModel:
             place += len(step.tokens)
             ends.append(place - 1)
         batch.n_tokens = place
-        used = self._threads.used
         threads = self._threads.begin(place, exact=any(step.is_exact for step in steps))
-        if threads != used:  # each call writes a line to the log
+        if threads != self._used_threads:  # each call writes a line to the log
             self.c.llama_set_n_threads(self.ctx, threads, threads)
+            self._used_threads = threads
         started = time.perf_counter()
         code = self.c.llama_decode(self.ctx, batch)
         if code == 0:

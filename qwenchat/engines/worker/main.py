@@ -294,6 +294,7 @@ class Worker:
                 description=model.description,
                 tensor_bytes=model.tensor_bytes,
                 parameters=model.parameters,
+                draft_fault=model.draft_fault,
             )
         )
 

@@ -6,6 +6,7 @@ import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
+from operator import eq
 from typing import Any
 
 from qwenchat.engines.worker.c_api import DecodeFailed, UnknownToken
@@ -20,6 +21,8 @@ _USUAL_MARKERS = tuple(f"<|{name}|>" for name in ("im_start", "im_end", "endofte
 """The markers of ChatML, and those that a template may build from a role."""
 _REASONING_MARKERS = ("<think>", "</think>")
 _CALL_MARKERS = ("<tool_call>", "</tool_call>")
+_MOST_PADDING = 128
+"""Tokens without text by which vocabularies may differ: Qwen2 has 151,936 or 152,064, by size of the model."""
 
 
 class _PieceBuffers(threading.local):
@@ -77,6 +80,13 @@ class Vocabulary:
         """Return the token of a marker, -1 if it is not a single token."""
         tokens = self._tokens(text, special=True)
         return tokens[0] if len(tokens) == 1 else -1
+
+    def agrees_with(self, other: "Vocabulary") -> bool:
+        """Return whether two vocabularies are the same, but for padding at the end of one."""
+        if abs(self.size - other.size) > _MOST_PADDING:
+            return False
+        shared, text = range(min(self.size, other.size)), self._c.llama_vocab_get_text
+        return all(map(eq, map(text, repeat(self.pointer), shared), map(text, repeat(other.pointer), shared)))
 
     def is_end(self, token: int) -> bool:
         """Return whether a token ends an answer."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from rich.cells import cell_len
 from rich.style import Style
 
-from qwenchat.chat.message import FinishReason, Message, Role, Status, summary_heading
+from qwenchat.chat.message import FinishReason, Message, Role, Status, guessed_words, summary_heading
 from qwenchat.chat.statistics import count_words
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.i18n import _, ngettext
@@ -176,8 +176,8 @@ def stats(message: Message, palette: Palette) -> list[Run]:
         words.append(_("{speed:.1f} tokens/s").format(speed=message.timings.decode_tps))
     if message.timings.ttft_s:
         words.append(_("first token {seconds:.1f} s").format(seconds=message.timings.ttft_s))
-    if accepted := message.usage.accepted_tokens:
-        words.append(_("guessed {accepted:,} of {tokens:,} tokens").format(accepted=accepted, tokens=tokens))
+    if message.usage.accepted_tokens:
+        words.append(guessed_words(message.usage))
     return [(" · ".join(words), palette.muted)]
 
 
