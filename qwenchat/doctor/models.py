@@ -6,13 +6,17 @@ The hub is contacted only if the user asks for it (`--online`). File names and p
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
 from qwenchat.engines.local.attached import shared_models
-from qwenchat.errors import ExitCode, NotFound, RecoveryKind, WrongUse
+from qwenchat.errors import ExitCode, NotFound, QwenchatError, RecoveryKind, WrongUse
 from qwenchat.i18n import _, clauses, enumerated, labelled, ngettext
 from qwenchat.models.download.retry import SourceError, SourceFault, explain
+from qwenchat.models.reference import remote_in
 from qwenchat.models.sources.registry import find_source, is_offline
+from qwenchat.runtime.load_options import LoadOptions
+from qwenchat.runtime.model_choice import default_model
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.recoveries import advice
 from qwenchat.text.safe import clean_line
@@ -45,6 +49,16 @@ def installed(program: Program) -> Iterator[Finding]:
         yield warning("models", title, clauses(words, problem), 'qwenchat config set model.default ""')
         return
     yield ok("models", title, words)
+
+
+def drafts(program: Program) -> Iterator[Finding]:
+    """Say whether the default model, if it fits, is loaded with a draft model; none of the two is named."""
+    model = default_model(program)
+    if not model or remote_in(model):
+        return
+    with suppress(QwenchatError):  # loading it says why
+        if program.planner(model, LoadOptions(with_peers=False))(program.machine.devices).plan.draft:
+            yield ok("draft", _("draft model"), _("a small model guesses ahead for the default model"))
 
 
 def shared(program: Program) -> Iterator[Finding]:

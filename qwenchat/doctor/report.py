@@ -45,6 +45,7 @@ def _examine(program: Program, guarded: Callable[..., Iterator[Finding]], *, onl
     yield from settings
     yield from guarded("store", _("sessions"), storage.database, program)
     yield from guarded("models", _("models"), models.installed, program)
+    yield from guarded("draft", _("draft model"), models.drafts, program)
     yield from guarded("shared", _("loaded"), models.shared, program)
     yield from guarded("hub", _("hub"), partial(models.hub, online=online), program)
     yield from guarded("engines", _("engines elsewhere"), partial(engines.engines, online=online), program)
