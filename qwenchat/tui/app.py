@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
@@ -311,7 +312,7 @@ class QwenchatApp(GuardedApp):
     def _follow_terminal(self) -> None:
         """Save everything and leave when the terminal has gone without a signal."""
         if not self._leaving and hung_up():
-            self.run_worker(self.action_quit(), name="leave")
+            self.run_worker(self.action_quit, name="leave")
 
     def notify(self, message: str, *, title: str = "", **options: Any) -> None:
         """Show a message for a while; where it has wide characters, its lines are broken as they are everywhere."""
@@ -329,9 +330,9 @@ class QwenchatApp(GuardedApp):
         """Save everything and leave when the terminal closes or the machine goes down."""
         if sys.platform == "win32":
             return
-        loop = asyncio.get_running_loop()
+        leave = partial(self.run_worker, partial(self.action_quit, anyhow=True), name="leave")
         for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, lambda: self.run_worker(self.action_quit(anyhow=True), name="leave"))
+            asyncio.get_running_loop().add_signal_handler(number, leave)
 
 
 def run(program: Program, start: Start, *, continue_: bool = False, inline: bool = False) -> int:

@@ -6,9 +6,10 @@ a dialog, notifying. It decides nothing about chats.
 
 import asyncio
 import traceback
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -95,7 +96,8 @@ class ChatContext:
 
     def run(self, work: Coroutine[object, object, object], group: str = "work", *, exclusive: bool = False) -> None:
         """Begin work whose errors become notifications; `exclusive` work ends what its group did before."""
-        self._screen.run_worker(self.guard(work), group=group, exclusive=exclusive)
+        worker = self._screen.run_worker(partial(self.guard, work), group=group, exclusive=exclusive)
+        weakref.finalize(worker, work.close)  # work that is cancelled before its first step is not awaited
 
     async def wait_for(self, group: str, seconds: float) -> None:
         """Wait until the work of a group has ended, no longer than so many seconds."""

@@ -6,6 +6,7 @@ read in threads.
 
 import gc
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import events, on
@@ -476,7 +477,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             await self.context.close()
 
     def _run_action_soon(self, action: str) -> None:
-        self.run_worker(self.run_action(f"screen.{action}"))
+        self.run_worker(partial(self.run_action, f"screen.{action}"))
 
     # What the sidebar reads; in threads
 
