@@ -71,13 +71,15 @@ class LoadPlanner:
             raise _offline(name, forbidden)
         beside_ram = fits.gpu_layers + sum(fits.peer_layers)
         whole = beside_ram == header.layers  # then the output matrix goes along
+        gpu_layers = beside_ram + whole if layers < 0 or fits.peer_layers else min(layers, header.layers + 1)
         load = LoadPlan(
             path=os.fsencode(header.path),
             identity=identity,
             n_ctx=n_ctx,
             threads=options.threads or self.settings.threads or self.cores,
-            gpu_layers=beside_ram + whole if layers < 0 or fits.peer_layers else min(layers, header.layers + 1),
+            gpu_layers=gpu_layers,
             kv_type=fits.kv_type,
+            flash_attention=bool(gpu_layers) or fits.kv_type != "f16" or n_ctx > NATIVE_CONTEXT,
             mmap=self.settings.mmap,
             yarn_factor=sizes.yarn_factor(n_ctx),
             native_ctx=sizes.native,

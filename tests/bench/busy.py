@@ -43,7 +43,9 @@ from tests.fakes.engines import planned
 _BURN = "while True: pass"
 
 
-def load(path: Path, n_ctx: int, threads: int, *, beside_screen: bool = False) -> LlamaModel:
+def load(
+    path: Path, n_ctx: int, threads: int, *, beside_screen: bool = False, flash_attention: bool = False
+) -> LlamaModel:
     """Load a model as the worker does, without AMX, which some builds crash with."""
     plan = LoadPlan(
         path=os.fsencode(path),
@@ -52,6 +54,7 @@ def load(path: Path, n_ctx: int, threads: int, *, beside_screen: bool = False) -
         threads=threads,
         extra_buffers=False,
         beside_screen=beside_screen,
+        flash_attention=flash_attention,
     )
     return LlamaModel(bindings(), plan, Abort(), lambda fraction: True)
 

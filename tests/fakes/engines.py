@@ -38,6 +38,7 @@ def questions(*texts: str) -> list[Turn]:
 
 def planned(path: Path, **plan: Any) -> PlannedModel:
     """Return how to load a model; `plan` changes it."""
+    plan.setdefault("flash_attention", plan.get("kv_type", "f16") != "f16")
     load = LoadPlan(**{"path": os.fsencode(path), "identity": path.name, "n_ctx": 4096, "threads": 1, **plan})
     defaults = Sampling(temperature=0.7, top_k=20, top_p=0.8, repeat_penalty=1.0)
     return PlannedModel(plan=load, reference=str(path), name=path.name, defaults=defaults)

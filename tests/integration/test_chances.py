@@ -28,7 +28,7 @@ async def test_the_worker_and_a_llama_server_agree(tmp_path: Path) -> None:
     with llama_server(guide.MODEL, context=1024) as server:
         async with (
             remote_engine(server.url, "guide.gguf") as there,
-            engine(guide.MODEL, tmp_path, n_ctx=1024, threads=1) as here,
+            engine(guide.MODEL, tmp_path, n_ctx=1024, threads=1, flash_attention=True) as here,
         ):
             far, near = await read(there.generate(wanted)), await read(here.generate(wanted))
             assert there.capabilities.logprobs and here.capabilities.logprobs

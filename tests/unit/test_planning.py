@@ -58,6 +58,14 @@ def test_much_memory_takes_the_native_window_in_f16(header: ModelHeader) -> None
     assert (plan.n_ctx, plan.kv_type, plan.gpu_layers, plan.threads, plan.yarn_factor) == (32768, "f16", 0, 8, 1)
 
 
+def test_flash_attention_is_for_accelerators_long_windows_and_small_kv_types(header: ModelHeader) -> None:
+    assert not planned(header, 32).plan.flash_attention
+    assert planned(header, 32, gpu_gib=24).plan.flash_attention
+    assert planned(header, 32, LoadOptions(kv_type="q8_0")).plan.flash_attention
+    assert planned(header, 32, LoadOptions(ctx=65536)).plan.flash_attention
+    assert not planned(header, 32, LoadOptions(gpu_layers=0), gpu_gib=24).plan.flash_attention
+
+
 def test_the_file_s_advice_on_sampling_comes_before_qwen2_s(header: ModelHeader) -> None:
     made = planned(replace(header, advised=Sampling(temperature=0.25, top_k=3)), 32)
     assert (made.defaults.temperature, made.defaults.top_k, made.defaults.top_p) == (0.25, 7, 0.8)

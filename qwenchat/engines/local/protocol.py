@@ -49,6 +49,8 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     gpu_layers: int = 0
     kv_type: str = "f16"
     """The type of keys and values: `f16` or `q8_0`."""
+    flash_attention: bool = True
+    """Whether llama.cpp may compute attention without storing its scores, which processors do slowly."""
     mmap: bool = True
     yarn_factor: float = 1.0
     """The factor by which YaRN extends the native context; 1: not at all, whatever the file says; 0: as it says."""

@@ -166,7 +166,8 @@ def _crc32(path: Path) -> int:
 def _validity(plan: LoadPlan, binding: str) -> str:
     """Return a hash of what a file is valid for, apart from its cache key."""
     loras = [(lora.path, _stamp(lora.path), lora.scale) for lora in plan.loras]
-    return _digest((plan.identity, loras, plan.yarn_factor, plan.native_ctx, plan.kv_type, binding))
+    cache = (plan.kv_type, plan.flash_attention)
+    return _digest((plan.identity, loras, plan.yarn_factor, plan.native_ctx, cache, binding))
 
 
 def _stamp(path: bytes) -> tuple[int, int]:

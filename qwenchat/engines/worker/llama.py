@@ -24,7 +24,11 @@ from qwenchat.engines.worker.vocabulary import Vocabulary
 _PEERS_STEP = 64
 """Tokens of a step of a prefill where peers compute, as they can't be stopped in the middle of one."""
 _KV_TYPES = {"f16": 1, "q8_0": 8}
-_FLASH_AUTO = -1
+_FLASH_AUTO, _FLASH_OFF = -1, 0
+_SCORES_BYTES = 256 << 20
+"""What the attention scores of one layer may take, where they are stored."""
+_SHORTEST_STORED = 128
+"""Tokens that are computed at once at least, whatever their scores take: in shorter steps, a token costs more."""
 _NO_SCALING, _YARN = 0, 2
 """LLAMA_ROPE_SCALING_TYPE_NONE and _YARN; unset, it is what the file says."""
 _ABORTED = 2
@@ -147,10 +151,12 @@ class LlamaModel:
         params.n_seq_max = plan.parallel
         params.kv_unified = plan.parallel == 1
         params.n_batch = params.n_ubatch = CHUNK
+        if not plan.flash_attention:
+            params.n_ubatch = _computed_at_once(self.c.llama_model_n_head(self._model), plan.n_ctx)
         params.n_outputs_max = _most_outputs(plan)
         params.n_threads = params.n_threads_batch = plan.threads
         params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
-        params.flash_attn_type = _FLASH_AUTO
+        params.flash_attn_type = _FLASH_AUTO if plan.flash_attention else _FLASH_OFF
         params.no_perf = True
         if plan.yarn_factor == 1:
             params.rope_scaling_type = _NO_SCALING
@@ -285,6 +291,12 @@ class LlamaModel:
             return 0
         slot.replace(array("i", memoryview(tokens)[: count.value].tobytes()), exact_tokens)
         return count.value
+
+
+def _computed_at_once(heads: int, n_ctx: int) -> int:
+    """Return how many tokens of a step are computed at once: their scores are 32-bit floats, by head and KV cell."""
+    tokens = _SCORES_BYTES // (4 * heads * n_ctx)
+    return max(_SHORTEST_STORED, min(CHUNK, tokens // _SHORTEST_STORED * _SHORTEST_STORED))
 
 
 def _most_outputs(plan: LoadPlan) -> int:
