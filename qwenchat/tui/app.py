@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
@@ -312,7 +311,7 @@ class QwenchatApp(GuardedApp):
     def _follow_terminal(self) -> None:
         """Save everything and leave when the terminal has gone without a signal."""
         if not self._leaving and hung_up():
-            self.run_worker(self.action_quit, name="leave")
+            self.run_worker(self.action_quit(), name="leave")
 
     def notify(self, message: str, *, title: str = "", **options: Any) -> None:
         """Show a message for a while; where it has wide characters, its lines are broken as they are everywhere."""
@@ -330,9 +329,9 @@ class QwenchatApp(GuardedApp):
         """Save everything and leave when the terminal closes or the machine goes down."""
         if sys.platform == "win32":
             return
-        leave = partial(self.run_worker, partial(self.action_quit, anyhow=True), name="leave")
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, leave)
+            loop.add_signal_handler(number, lambda: self.run_worker(self.action_quit(anyhow=True), name="leave"))
 
 
 def run(program: Program, start: Start, *, continue_: bool = False, inline: bool = False) -> int:

@@ -9,7 +9,7 @@ import traceback
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -96,8 +96,10 @@ class ChatContext:
 
     def run(self, work: Coroutine[object, object, object], group: str = "work", *, exclusive: bool = False) -> None:
         """Begin work whose errors become notifications; `exclusive` work ends what its group did before."""
-        worker = self._screen.run_worker(partial(self.guard, work), group=group, exclusive=exclusive)
-        weakref.finalize(worker, work.close)  # work that is cancelled before its first step is not awaited
+        guarded = self.guard(work)
+        worker = self._screen.run_worker(guarded, group=group, exclusive=exclusive)
+        for coroutine in (guarded, work):  # what Textual cancels before its first step is never awaited
+            weakref.finalize(worker, coroutine.close)
 
     async def wait_for(self, group: str, seconds: float) -> None:
         """Wait until the work of a group has ended, no longer than so many seconds."""

@@ -6,7 +6,6 @@ read in threads.
 
 import gc
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import events, on
@@ -477,7 +476,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             await self.context.close()
 
     def _run_action_soon(self, action: str) -> None:
-        self.run_worker(partial(self.run_action, f"screen.{action}"))
+        self.context.run(self.run_action(f"screen.{action}"))
 
     # What the sidebar reads; in threads
 
