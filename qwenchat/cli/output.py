@@ -100,6 +100,8 @@ class Output:
         if not self.on_terminal:
             self.piece("".join("\t".join(row) + "\n" for row in cells))
             return
+        used = [n for n, heading in enumerate(headings) if heading or any(row[n] for row in cells)]
+        headings, cells = [headings[n] for n in used], [[row[n] for n in used] for row in cells]
         from rich.console import Console  # noqa: PLC0415 - for terminals only
 
         from qwenchat.cli import drawing  # noqa: PLC0415
