@@ -326,7 +326,7 @@ async def hostile(run: Path, *sent: bytes) -> bytes:
         frame(Generate(1, [PlainText("x")], Sampling(temperature=float("nan")))),
         frame(Generate(1, [PlainText("x")], Sampling(top_k=-(2**62)))),
         frame(Generate(1, [PlainText("x")], GOOD, chances=10**9)),
-        frame(Generate(1, [PlainText("x")], GOOD, is_scored=True)),
+        frame(Generate(1, [PlainText("x")], GOOD, scored_parts=-(2**40))),
         frame(Generate(1, [PlainText("x")], Sampling(schema="{" * 10_000))),
         frame(Generate(2**63, [PlainText("x")], GOOD)),
     ],
