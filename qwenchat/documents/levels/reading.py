@@ -46,6 +46,8 @@ _LATEST = 200
 """Characters of what was found last that are reported."""
 _PREDICTED = 2
 """The prediction counts as much as so many chunks that were read."""
+_LEAST = 5
+"""Chunks that are given at least, as the verdicts may be wrong."""
 _GAIN_COUNTS = 0.5
 """How much a rank among all chunks counts beside one among those that matter."""
 _VERSION = "2"
@@ -146,17 +148,16 @@ class DocumentReading:
             yield self._reading(total - len(unread) + place, total, max(0.0, round(seconds, 3)))
 
     async def ranked(self, room: int) -> list[Citation]:
-        """Return the chunks that matter and those that a search finds by the question and the quoted sentences.
+        """Return as many chunks as matter, at least a few, the best by verdicts and a search with what was quoted.
 
-        The best come first; where those that matter would take more than half of `room` tokens, their sentences come
-        before all chunks.
+        Where those that matter would take more than half of `room` tokens, their sentences come before all chunks.
         """
         found = sorted(self._found, key=lambda each: -each[1].gain)
         chunks, quoted = [chunk for chunk, _verdict in found], [_quote(*each) for each in found]
         words = search_words(" ".join(each.text for each in quoted)) if quoted else ()
         searched = await ranked(self._index, self._digests, self._query, more=words)
         likely = [chunk for _gain, chunk in sorted(self._scored, key=lambda each: -each[0])[:LIMIT]]
-        best = fused([(chunks, 1.0), (likely, _GAIN_COUNTS), (searched, 1.0)])
+        best = fused([(chunks, 1.0), (likely, _GAIN_COUNTS), (searched, 1.0)])[: max(_LEAST, len(chunks))]
         are_many = sum(estimated_tokens(each.text) for each in chunks) > room / 2
         return [*quoted, *best] if are_many else best
 
