@@ -48,6 +48,11 @@ class ReadFile:
         wanted = given(arguments, _ReadArguments)
         return await asyncio.to_thread(self._piece, wanted.path, wanted.offset)
 
+    def opened(self, arguments: Mapping[str, object]) -> str:
+        path = given(arguments, _ReadArguments).path.strip()
+        place = self.folders.place(path)
+        return "" if path in (place.shown, str(place.path)) else str(place.path)
+
     def _piece(self, path: str, offset: int) -> str:
         place = self.folders.place(path)
         with self.folders.file(place) as file:
