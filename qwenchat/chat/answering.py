@@ -92,6 +92,15 @@ class AnswerSetup:
     """What holds where neither the turn nor its session says otherwise, before what the model's makers advise."""
 
 
+def reads_no_documents() -> WrongUse:
+    """Return the error for a question with documents to the guide, which has only its own answers."""
+    return WrongUse(
+        _("The built-in guide knows this program and can't read documents."),
+        _("Ask a model about them."),
+        recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
+    )
+
+
 class Answering:
     """Generates one answer; `events` ends with None."""
 
@@ -164,6 +173,8 @@ class Answering:
         if self._mode is Mode.CONTINUE:
             await self._reopen(info)
         sampling = await self._note_model(info)
+        if not info.reads_history and self._mode is Mode.ANSWER and self._has_documents(self._branch[-1]):
+            raise reads_no_documents()
         request, used = await self._request(info, sampling, await self._passages(info, sampling))
         calling, before = Calling(self._setup.tools), None
         while True:
@@ -276,6 +287,9 @@ class Answering:
         self._store.add(self._answer)
         self._is_open = True
 
+    def _has_documents(self, question: Message) -> bool:
+        return bool(question.attachments or self._session.collections)
+
     async def _note_model(self, info: ModelInfo) -> Sampling:
         """Note who answers, and return how it samples."""
         sampling = self._sampling.over(info.defaults)
@@ -292,7 +306,7 @@ class Answering:
         is continued with the same passages.
         """
         sources = self._setup.sources
-        if self._answer.citations or sources is None or self._mode is Mode.COMPLETE:
+        if self._answer.citations or sources is None or self._mode is Mode.COMPLETE or not info.reads_history:
             return self._answer.citations or None
         asked = self._branch[:-1] if self._mode is Mode.CONTINUE else list(self._branch)
         if not asked or not await self._prepare(sources.prepare(asked)):

@@ -46,8 +46,8 @@ class Request:
 
     At most MOST_CHANCES are.
     """
-    is_scored: bool = False
-    """Whether the chances of the prompt's own tokens are reported as well, where the engine was loaded for that.
+    scored_turns: int = 0
+    """Of how many turns, from the last one backwards, the chances of the tokens are reported, as PromptScored.
 
     A token that ends the answer is then reported, too, as a Delta without text.
     """
@@ -92,7 +92,7 @@ class Capabilities:
     logprobs: bool = False
     """`Request.chances` is served."""
     raw_prompts: bool = False
-    """Mode.RAW, `Request.is_scored` and `Request.must_call` are served."""
+    """Mode.RAW, `Request.scored_turns` and `Request.must_call` are served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import Any
 import click
 from click.decorators import FC
 
+from qwenchat.chat.answering import reads_no_documents
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.message import FinishReason
 from qwenchat.chat.ports import Engine
@@ -31,7 +32,7 @@ from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import GuideReference
 from qwenchat.runtime.load_options import LoadOptions
-from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
+from qwenchat.runtime.model_choice import is_guide, model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
 from qwenchat.text import files
@@ -120,9 +121,11 @@ def ask(program: Program, /, **options: Any) -> int:
                 _("Leave one of them out."),
             )
     question = Question.of(options)
-    named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
     model = model_to_ask(program, options["model"], earlier)
+    if (options["files"] or options["docs"]) and is_guide(model or _guide(program)):
+        raise reads_no_documents() if model else no_model()
+    named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
     engine = program.engine(model or _guide(program), question.load_options_in(earlier))
     with asyncio.Runner() as runner:
         try:

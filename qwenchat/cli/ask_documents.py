@@ -22,8 +22,8 @@ from qwenchat.text.token_estimate import estimated_tokens
 
 _LONG_S = 20.0
 """Seconds of reading that are announced."""
-_SURELY_FITS = 1_000
-"""Tokens of files, by an estimate, that are not counted."""
+_SURELY_FITS = 1 / 8
+"""The part of the context window whose files, by an estimate, are not counted."""
 _MINUTE = 60
 
 
@@ -102,9 +102,9 @@ async def read_files(output: Output, paths: Sequence[Path], *, in_parts: Sequenc
     return tuple(found)
 
 
-def need_counting(attachments: Sequence[Attachment]) -> bool:
-    """Say whether it takes a model to know that files fit the prompt."""
-    return sum(estimated_tokens(each.text) for each in attachments if not each.in_parts) > _SURELY_FITS
+def need_counting(attachments: Sequence[Attachment], n_ctx: int) -> bool:
+    """Say whether only counting shows if files fit well into a context window of `n_ctx` tokens."""
+    return sum(estimated_tokens(each.text) for each in attachments if not each.in_parts) > _SURELY_FITS * n_ctx
 
 
 def settled(output: Output, attachments: Sequence[Attachment], forecasts: Sequence[Forecast]) -> tuple[Attachment, ...]:

@@ -53,6 +53,8 @@ class ToolTalk:
             words = _("Refused: there is no terminal to ask on. To allow it: --allow {name}")
             self._say(words.format(name=clean_line(pending.call.name)))
             return _NOBODY
+        if pending.opens:
+            self._say(_("It opens {path}.").format(path=clean_line(pending.opens, _WHOLE)))
         while True:
             forget_typed()
             self._write(_question(pending))

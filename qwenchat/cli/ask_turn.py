@@ -71,8 +71,10 @@ class Asking:
             for name, problem in self._tools.problems.items():
                 words = _("The tool server {name} can't be used: {reason}.")
                 output.say(words.format(name=clean_line(name), reason=problem))
-        if need_counting(files) and not options["complete"]:
-            files = settled(output, files, await self._forecasts(text, files, sampling, use))
+        if any(not each.in_parts for each in files) and not options["complete"]:
+            info = await self._engine.load(self._reading.show)
+            if need_counting(files, info.n_ctx):
+                files = settled(output, files, await self._forecasts(info, text, files, sampling, use))
         store = _store(self._program, self._session, earlier, persists=not options["no_save"])
         turns = Turns(
             store=store,
@@ -117,10 +119,10 @@ class Asking:
         return reason
 
     async def _forecasts(
-        self, text: str, files: Sequence[Attachment], sampling: Sampling, use: ToolUse | None
+        self, info: ModelInfo, text: str, files: Sequence[Attachment], sampling: Sampling, use: ToolUse | None
     ) -> Sequence[Forecast]:
-        """Load the model, and return what each file takes beside the question."""
-        info, session = await self._engine.load(self._reading.show), self._session
+        """Return what each file takes beside the question."""
+        session = self._session
         sampling = sampling.over(session.sampling).over(self._program.sampling).over(info.defaults)
         asked = WaitingQuestion(id="", session=session.id, follows=None, text=text, created=0).question
         has_tools = use and self._engine.capabilities.tools and sampling.schema is None

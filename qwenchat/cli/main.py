@@ -3,6 +3,7 @@
 A command's module is imported when that command runs, not before.
 """
 
+import errno
 import gc
 import gettext
 import importlib
@@ -18,7 +19,7 @@ from click.core import ParameterSource
 from qwenchat import __version__
 from qwenchat.cli import completion
 from qwenchat.cli.help import localised
-from qwenchat.cli.output import Output, OutputLost, ReaderGone, is_dumb, is_terminal
+from qwenchat.cli.output import Output, OutputLost, ReaderGone, is_dumb, is_terminal, lost
 from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import CATALOGUES, _, language, use_language
 from qwenchat.runtime.model_choice import lasting_reference
@@ -39,6 +40,9 @@ _COMMANDS = {
     "tools": "qwenchat.cli.tools",
     "web": "qwenchat.cli.web",
 }
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What writing ends with where there is no room, or no device."""
 
 
 class LazyGroup(click.Group):
@@ -139,7 +143,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         program = Program.here()
         _set_language(program)
-        result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
+        try:
+            result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
+        except OSError as error:
+            if error.filename is None and error.errno in _FULL:  # click's own output, such as help
+                raise lost(error) from error
+            raise
     except QwenchatError as error:
         if "--debug" in words:
             traceback.print_exc()

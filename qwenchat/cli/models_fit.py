@@ -21,6 +21,7 @@ from qwenchat.models.recommendation import (
     advice,
     assess_catalogue,
     assess_file,
+    free_words,
     local_files,
     reason,
     recommended,
@@ -69,9 +70,10 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
         output.say(_("Recommended: {model}. {reason}").format(model=shortened(best.reference), reason=advice(best)))
         output.say(_("It is already installed.") if best.path else f"qwenchat models pull {best.reference}")
     else:
-        output.say(
-            _("None of these can run on this computer. Free memory or disk space, or use a smaller window (--ctx).")
-        )
+        words = _("None of these can run on this computer. Free memory or disk space, or use a smaller window (--ctx).")
+        if any(row.can_run for row in rows):
+            words = _("None of these runs well on this computer.")
+        output.say(words)
     _say_relatives(output, relatives)
 
 
@@ -121,13 +123,7 @@ class _Assessor:
 
 def _say_resources(program: Program, output: Output, resources: Resources) -> None:
     """Say what this machine has free, and what each peer of the settings adds, or why it adds nothing."""
-    output.say(
-        _("Free: {ram} of memory, {gpu} of GPU memory, {disk} of disk space. ~ = estimate.").format(
-            ram=human_size(resources.ram_available),
-            gpu=human_size(resources.gpu_available),
-            disk=human_size(resources.disk_free),
-        )
-    )
+    output.say(free_words(resources))
     survey = program.machine.survey_peers(program.allowed_peers)
     for device in survey.devices:
         output.say(
@@ -147,7 +143,7 @@ def _say_relatives(output: Output, relatives: Sequence[_BestOf]) -> None:
         output.say(_("The best of each other family (`qwenchat models fit FAMILY` shows all of it):"))
     for family, best in relatives:
         if best is None:
-            output.say(labelled(family.name, _("none of its models can run on this computer")))
+            output.say(labelled(family.name, _("none of its models runs well on this computer")))
             continue
         reference, needs, _window, _kv, verdict, speed, note = _shown(best)
         speed = _("{speed} tokens/s").format(speed=speed) if speed else ""

@@ -29,6 +29,14 @@ class OutputLost(FileError):
     """Stdout can't be written, as when it is a file on a full disk."""
 
 
+def lost(error: OSError) -> OutputLost:
+    """Return what to report where stdout can't be written."""
+    return OutputLost(
+        _("Can't write to standard output: {reason}.").format(reason=error.strerror),
+        _("Free some space, or redirect it elsewhere."),
+    )
+
+
 def is_terminal(stream: TextIO | None) -> bool:
     """Return whether a stream is a terminal; a stream that the shell closed is None."""
     return stream is not None and stream.isatty()
@@ -78,10 +86,7 @@ class Output:
         except BrokenPipeError as error:
             raise ReaderGone from error
         except OSError as error:
-            raise OutputLost(
-                _("Can't write to standard output: {reason}.").format(reason=error.strerror),
-                _("Free some space, or redirect it elsewhere."),
-            ) from error
+            raise lost(error) from error
 
     def document(self, piece: str) -> None:
         """Write a piece of a file, such as an export, which is UTF-8 in every locale. Raises what `piece` does."""
@@ -100,6 +105,8 @@ class Output:
         if not self.on_terminal:
             self.piece("".join("\t".join(row) + "\n" for row in cells))
             return
+        used = [n for n, heading in enumerate(headings) if heading or any(row[n] for row in cells)]
+        headings, cells = [headings[n] for n in used], [[row[n] for n in used] for row in cells]
         from rich.console import Console  # noqa: PLC0415 - for terminals only
 
         from qwenchat.cli import drawing  # noqa: PLC0415

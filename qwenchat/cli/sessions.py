@@ -49,17 +49,20 @@ def list_(program: Program, *, limit: int, offset: int, tag: str, trash: bool, a
         found = [{**_session_json(entry.session), "messages": entry.messages} for entry in listed]
         output.json({"total": total, "sessions": found})
         return
+    shown_time = local_time if output.on_terminal else iso_time
     rows = [
         (
             listing.short(entry.session.id) if output.on_terminal else entry.session.id,
-            local_time(entry.session.updated) if output.on_terminal else iso_time(entry.session.updated),
+            shown_time((entry.session.trashed or 0) if trash else entry.session.updated),
             str(entry.messages),
             ", ".join(entry.session.tags),
             ("* " if entry.session.pinned else "") + (entry.session.title or _("(no title)")),
         )
         for entry in listed
     ]
-    output.table([_("id"), _("updated"), _("messages"), _("tags"), _("title")], rows)
+    output.table([_("id"), _("deleted") if trash else _("updated"), _("messages"), _("tags"), _("title")], rows)
+    if not total and not tag:
+        output.say(_("The trash is empty.") if trash else _("There are no sessions yet."))
     if offset + len(listed) < total:
         rest = total - offset - len(listed)
         more = ngettext("{count} more; see --limit and --offset.", "{count} more; see --limit and --offset.", rest)

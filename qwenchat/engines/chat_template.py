@@ -47,6 +47,12 @@ class Rendered:
         """Return the parts that one turn adds to the prompt."""
         return [part for part, turn in zip(self.parts, self.turns, strict=True) if turn == index]
 
+    def parts_of_last(self, turns: int) -> int:
+        """Return how many parts the last `turns` turns take, with what follows them."""
+        first = max((turn for turn in self.turns if turn is not None), default=0) + 1 - turns
+        before = next((place for place, turn in enumerate(self.turns) if turn is not None and turn >= first), None)
+        return 0 if before is None else len(self.parts) - before
+
 
 class TemplateSandbox:
     """A child process that renders one job, created by `start`; it waits for the job."""

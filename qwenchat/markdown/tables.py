@@ -1,8 +1,8 @@
 """Tables as lines, of Markdown and of commands that list things.
 
 Columns are as wide as they need while there is room, then shrunk to their longest words, with their cells wrapped.
-Where even that is too narrow, a row becomes a record: one line for each cell, behind its heading. Nothing is ever cut
-off.
+Where even that is too narrow, a row becomes a record: one line for each cell that is not empty, behind its heading.
+Nothing is ever cut off.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,8 @@ def table_lines(
 ) -> list[Line]:
     """Return a table's lines; `rows[0]` is the heading, `aligns` is `left`, `center` or `right` for each column.
 
-    A table that is not `ruled` has only spaces between its cells.
+    A table that is not `ruled` has only spaces between its cells, and its first column, the names of its rows, is not
+    broken where it takes up to half of the width.
     """
     columns = len(rows[0])
     if not columns:
@@ -36,6 +37,8 @@ def table_lines(
     gap = Segment(" │ ", palette.muted) if ruled else Segment("  ")
     room = width - len(gap.text) * (columns - 1)
     least = natural if sum(natural) <= room else [_least(rows, column, natural[column]) for column in range(columns)]
+    if not ruled:
+        least = [max(least[0], min(natural[0], width // 2)), *least[1:]]
     if sum(least) > room:
         return _records(rows, width, palette)
     widths = _fit(natural, least, room)
@@ -107,6 +110,8 @@ def _records(rows: Sequence[Sequence[Cell]], width: int, palette: Palette) -> li
         if index:
             lines.append(line_of([("─" * min(width, 8), palette.muted)], margin=min(width, 8)))
         for heading, cell in zip(rows[0], row, strict=False):
+            if not _cells(cell) and rows[1:]:
+                continue
             label = [(text, style + Style(bold=True)) for text, style in heading]
             lines += wrap([*label, (": ", palette.muted), *cell] if rows[1:] else label, width)
     return lines

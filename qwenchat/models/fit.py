@@ -183,7 +183,8 @@ def memory_needed(model: Loadable, n_ctx: int, kv_bytes_per_element: float) -> M
     it; a file that is read instead of mapped is in memory once (373.7 MiB were measured either way for a file of
     379 MiB). Each token of the window takes one key and one value per layer and KV head. Compute buffers and the
     process itself take 320 MiB: 300 to 385 MiB were measured with llama-cpp-python 0.3.36 on Qwen2 of 0.5B to 7B with
-    flash attention on CPU, and 38 to 94 MiB with n_outputs_max=1.
+    flash attention on CPU, and 38 to 94 MiB with n_outputs_max=1. Stored attention scores take up to 256 MiB beside
+    these 94 (480 MiB with 7B and 32,768 tokens), and that only once the window is full.
     """
     per_token = model.layers * model.kv_heads * (model.key_length + model.value_length)
     return Memory(model.file_size, round(n_ctx * per_token * kv_bytes_per_element), _COMPUTE)

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from qwenchat.i18n import _
+from qwenchat.i18n import _, sentences
 from qwenchat.models import fit
 from qwenchat.models.catalogue import QWEN2, Catalogue, PublishedModel
 from qwenchat.models.fit import Fit, Resources, Verdict
@@ -186,6 +186,15 @@ def reason(row: Assessment) -> str:
     else:
         speed = _("it should reach about {speed:.1f} tokens per second (an estimate)").format(speed=row.decode_tps)
     return _("{fits}; {speed}.").format(fits=fits, speed=speed)
+
+
+def free_words(resources: Resources) -> str:
+    """Return what this machine has free, and what marks an estimate, in sentences."""
+    words = _("Free: {ram} of memory, {disk} of disk space.")
+    if resources.gpu_available:
+        words = _("Free: {ram} of memory, {gpu} of GPU memory, {disk} of disk space.")
+    sizes = {"ram": resources.ram_available, "gpu": resources.gpu_available, "disk": resources.disk_free}
+    return sentences(words.format(**{name: human_size(size) for name, size in sizes.items()}), _("~ = estimate."))
 
 
 def verdict_words(verdict: Verdict) -> str:

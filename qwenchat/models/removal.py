@@ -55,7 +55,9 @@ def plan_removal(model: LocalModel, folders: ModelFolders, *, hf_cache: bool = F
             _("{model} was not downloaded by qwenchat, which deletes only its own files.").format(
                 model=clean_line(model.reference)
             ),
-            _("It belongs to {owner}: {path}").format(owner=model.file.origin, path=clean_line(str(model.path))),
+            _("Delete it yourself, or with the program that it belongs to: {path}").format(
+                path=clean_line(str(model.path))
+            ),
         )
     parts = tuple(part for part in split_paths(model.path) if part.exists() or part.is_symlink())
     refuse_while_used(parts)

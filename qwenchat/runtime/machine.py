@@ -116,7 +116,9 @@ class Machine:
             return
         fresh = usage.prompt_tokens - usage.cached_tokens
         prefill_tps = timings.prefill_tps if fresh >= _ENOUGH_TOKENS else 0.0
-        decode_tps = timings.decode_tps if usage.completion_tokens >= _ENOUGH_TOKENS else 0.0
+        sampled = usage.completion_tokens - usage.accepted_tokens  # what was guessed comes several times as fast
+        share = sampled / max(1, usage.completion_tokens)
+        decode_tps = timings.decode_tps * share if sampled >= _ENOUGH_TOKENS else 0.0
         if answer.host:
             from qwenchat.models.measured import ModelSpeed
 

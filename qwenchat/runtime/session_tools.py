@@ -21,7 +21,7 @@ from qwenchat.runtime.session_documents import SessionDocuments
 from qwenchat.text.safe import clean_line
 from qwenchat.tools.builtin import builtin_tools
 from qwenchat.tools.builtin.search_chats import ChatExcerpt
-from qwenchat.tools.builtin.search_documents import SearchDocuments
+from qwenchat.tools.builtin.search_documents import FindInDocuments, SearchDocuments
 from qwenchat.tools.policy import Decision, PendingCall, Policy
 from qwenchat.tools.tool import Tool
 from qwenchat.tools.toolbox import ToolRunner, named
@@ -58,14 +58,24 @@ class SessionTools:
         """Return whether the model of a session may call tools."""
         return self._program.offers_tools(session)
 
-    async def all(self, session_id: str = "") -> dict[str, Tool]:
-        """Return all tools, by the names that the model of a session knows them by; servers start where they must."""
-        offered = await self._offered_by_servers(is_private=self._is_private(session_id))
-        return named(built_in(self._program, without=session_id), offered)
+    async def all(self, session: Session | None = None) -> dict[str, Tool]:
+        """Return all tools, by the names that the model of a session knows them by; servers start where they must.
 
-    def own(self, session_id: str) -> dict[str, Tool]:
+        Without a session, these are all that any session may have.
+        """
+        is_private = session is not None and self._is_private(session.id)
+        return named(await self._built_in(session), await self._offered_by_servers(is_private=is_private))
+
+    async def own(self, session: Session) -> dict[str, Tool]:
         """Return the tools that come with the program, as `all` has them."""
-        return named(built_in(self._program, without=session_id), {})
+        return named(await self._built_in(session), {})
+
+    async def _built_in(self, session: Session | None) -> list[Tool]:
+        if session is None:
+            return built_in(self._program)
+        has_documents = await asyncio.to_thread(self._documents.known, session)
+        search = partial(self._documents.search, session) if has_documents else None
+        return built_in(self._program, without=session.id, find_in_documents=search)
 
     async def server_names(self) -> list[str]:
         """Return the names of the servers that `all` starts or asks."""
@@ -91,12 +101,10 @@ class SessionTools:
         """
         if not self.are_on(session):
             return None
-        tools = await self.all(session.id)
+        tools = await self.all(session)
         search = SearchDocuments(partial(self._documents.search, session))
-        if await asyncio.to_thread(self._documents.known, session):
-            tools[search.spec.name] = search
-        elif search.spec.name not in only:
-            del tools[search.spec.name]
+        if search.spec.name in only:  # the question may bring the first documents
+            tools.setdefault(search.spec.name, search)
         settings = self._program.settings.tools
         for name in (*only, *granted):
             if name not in tools:
@@ -134,8 +142,13 @@ def _new_servers(program: Program, *, is_private: bool) -> "McpServers":
     )
 
 
-def built_in(program: Program, *, without: str = "") -> list[Tool]:
-    """Return the tools that come with the program; the session `without` is not found in a search."""
+def built_in(
+    program: Program, *, without: str = "", find_in_documents: FindInDocuments | None = lambda _words, _limit: ()
+) -> list[Tool]:
+    """Return the tools that come with the program; the session `without` is not found in a search.
+
+    `find_in_documents` is None where there are no documents to search.
+    """
 
     def find(words: str, limit: int) -> Sequence[ChatExcerpt]:
         return _find_in_chats(program, words, limit, without=without)
@@ -144,7 +157,7 @@ def built_in(program: Program, *, without: str = "") -> list[Tool]:
     return builtin_tools(
         settings.tools,
         find_in_chats=find,
-        find_in_documents=lambda _words, _limit: (),  # `SessionTools.use` knows those of a chat
+        find_in_documents=find_in_documents,
         offline=settings.hub.offline,
     )
 

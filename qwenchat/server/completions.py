@@ -151,7 +151,7 @@ class _Completion:
             sampling=self._sampling,
             mode=mode,
             chances=max(1, self._logprobs.top) if self._logprobs else 0,
-            is_scored=is_scored,
+            scored_turns=int(is_scored),
         )
 
     def add(self, each: AnswerEvent) -> dict[str, object] | None:

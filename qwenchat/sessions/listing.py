@@ -1,4 +1,7 @@
-"""Lists sessions by time or tag, and finds one by the beginning of its id. It is read-only and reads no messages."""
+"""Lists sessions by time or tag, and finds one by the beginning of its id. It is read-only and reads no messages.
+
+A session that holds nothing, such as one that was stored for a draft that was emptied since, is not listed.
+"""
 
 from dataclasses import dataclass
 
@@ -11,6 +14,10 @@ from qwenchat.storage.database import Database
 from qwenchat.text.safe import encodable
 
 _TAGGED = "EXISTS (SELECT 1 FROM json_each(sessions.tags) WHERE value = :tag)"
+_HOLDS_SOMETHING = """(
+    title <> '' OR trim(draft) <> '' OR tags <> '[]' OR pinned
+    OR EXISTS (SELECT 1 FROM messages WHERE messages.session = sessions.n)
+    OR EXISTS (SELECT 1 FROM outbox WHERE outbox.session = sessions.n))"""
 _SHORTEST = 8
 """The minimum number of characters of an id that are shown."""
 
@@ -52,7 +59,7 @@ class SessionListing:
         """Return the most recently updated session that is not in the trash; None if there is none."""
         with self._database.read() as connection:
             found = connection.execute(
-                f"SELECT {rows.SESSION_COLUMNS} FROM sessions WHERE trashed IS NULL "
+                f"SELECT {rows.SESSION_COLUMNS} FROM sessions WHERE {_where(trashed=False)} "
                 "ORDER BY updated DESC, n DESC LIMIT 1"
             ).fetchone()
             return rows.session_of(found) if found else None
@@ -98,8 +105,9 @@ class SessionListing:
             )
 
 
-def _where(trashed: bool, tag: str) -> str:
-    return f"trashed IS {'NOT ' if trashed else ''}NULL" + (f" AND {_TAGGED}" if tag else "")
+def _where(trashed: bool, tag: str = "") -> str:
+    listed = "trashed IS NOT NULL" if trashed else f"trashed IS NULL AND {_HOLDS_SOMETHING}"
+    return listed + (f" AND {_TAGGED}" if tag else "")
 
 
 def _shared(one: str, other: str | None) -> int:

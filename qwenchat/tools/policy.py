@@ -41,6 +41,8 @@ class PendingCall:
 
     call: ToolCall
     writes: bool
+    opens: str = ""
+    """The path that it opens, if its arguments name another one."""
 
     @property
     def choices(self) -> tuple[Leave, ...]:

@@ -1,7 +1,7 @@
 """What a tool is. Who may call it is decided elsewhere (`policy`)."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from qwenchat.chat.tools import ToolSpec
 
@@ -35,5 +35,17 @@ class Tool(Protocol):
 
         The names and types of the arguments have been checked (`arguments`), the rest of the schema has not. Raises
         ToolError. Cancelling it ends the work; what blocks runs in a thread or a process.
+        """
+        ...
+
+
+@runtime_checkable
+class OpensFile(Protocol):
+    """A tool that opens a file, whose path a small model may have made up around its name."""
+
+    def opened(self, arguments: Mapping[str, object]) -> str:
+        """Return the path that a call opens if its arguments name another one, else nothing.
+
+        It blocks. Raises ToolError where the call can't be carried out.
         """
         ...

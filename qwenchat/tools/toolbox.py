@@ -16,7 +16,7 @@ from qwenchat.text.clusters import cut
 from qwenchat.text.safe import clean, clean_line
 from qwenchat.tools.arguments import decoded
 from qwenchat.tools.policy import Leave, PendingCall, Policy
-from qwenchat.tools.tool import RESULT_LIMIT, Tool, ToolError
+from qwenchat.tools.tool import RESULT_LIMIT, OpensFile, Tool, ToolError
 
 CALL_LIMIT_S = 60.0
 _NAME_LIMIT, _SERVER_LIMIT = 64, 24
@@ -40,7 +40,7 @@ class ToolRunner:
         try:
             tool = self._found(call.name)
             arguments = decoded(call.arguments, tool.spec.parameters)
-            await self._ask(call, tool)
+            await self._ask(call, tool, arguments)
             started = time.perf_counter()
             try:
                 text = await self._within_limit(tool, arguments)
@@ -61,9 +61,10 @@ class ToolRunner:
             raise ToolError(f'There is no tool named "{clean_line(name)}". The tools are: {known}.')
         return self._tools[name]
 
-    async def _ask(self, call: ToolCall, tool: Tool) -> None:
+    async def _ask(self, call: ToolCall, tool: Tool, arguments: Mapping[str, object]) -> None:
         """Return if the call may run. Raises ToolError."""
-        decision = await self._policy.decide(PendingCall(call=call, writes=tool.writes))
+        opens = await asyncio.to_thread(tool.opened, arguments) if isinstance(tool, OpensFile) else ""
+        decision = await self._policy.decide(PendingCall(call=call, writes=tool.writes, opens=opens))
         if decision.leave is Leave.REFUSED:
             reason = clean(decision.reason).strip() or "Answer without it."
             raise ToolError(REFUSED + reason)

@@ -29,6 +29,8 @@ def notes_of(view: SessionView) -> Mapping[str, Note]:
     notes: dict[str, Note] = {}
     if (pending := view.asked) and view.streaming:
         words = _("It sends or changes something: may it run?") if pending.writes else _("May this call run?")
+        if pending.opens:
+            words = sentences(words, _("It opens {path}.").format(path=clean_line(pending.opens, 500)))
         notes[view.streaming] = Note(words, decisions(pending), call=pending.call.id)
     elif (reading := view.reading) and view.streaming and (words := _found_words(reading)):
         can_read_less = reading.level > 1 and reading.seconds_left >= _LONG_S

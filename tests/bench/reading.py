@@ -109,8 +109,8 @@ async def _cut_off(engine: Engine, document: Document) -> Attachment:
 class Measuring:
     """The questions, with what they are asked of."""
 
-    def __init__(self, engine: LocalEngine) -> None:
-        self.engine, self.index = engine, DocumentIndex(None)
+    def __init__(self, engine: LocalEngine, index: DocumentIndex) -> None:
+        self.engine, self.index = engine, index
         self.index.add(_OWNER, {each.document.digest: each.document for each in questions()}.values())
         self.documents = {each.digest: each for each in self.index.owned(_OWNER)}
         self._cut: dict[str, Attachment] = {}
@@ -164,7 +164,7 @@ async def measure(model: str, names: Sequence[str], *, every: int, results: Path
     """
     program = Program.here()
     engine = LocalEngine(program.planner(model, LoadOptions(ctx=WINDOW)), program.paths.engine_log, program.saved_kv)
-    measuring, found = Measuring(engine), _results(results)
+    measuring, found = Measuring(engine, DocumentIndex(results.with_suffix(".db"))), _results(results)
     asked_of = questions()
     order = sorted(range(len(asked_of)), key=lambda number: f"{number:010b}"[::-1])
     chosen = [asked_of[number] for number in order[: math.ceil(len(order) / every)]]
@@ -297,7 +297,7 @@ def main() -> None:
         "--results",
         type=Path,
         default=Path(tempfile.gettempdir()) / "qwenchat-reading.jsonl",
-        help="the file of what was answered; what it has is not asked again",
+        help="the file of what was answered, beside that of what was read; nothing is asked or read again",
     )
     parser.add_argument("--table", action="store_true", help="only print the table of the results")
     parser.add_argument("--million", type=float, metavar="MINUTES", help="read a million tokens for so long")

@@ -88,6 +88,23 @@ def test_a_file_that_does_not_fit_is_read_in_parts(chain: ggufs.Chain, tmp_path:
     assert "citations" not in json.loads(done.stdout) and not done.stderr
 
 
+def test_a_short_file_is_read_in_parts_where_the_window_is_small(chain: ggufs.Chain, tmp_path: Path) -> None:
+    file = tmp_path / "short.md"
+    file.write_text("".join(f"# Part {number}\n\nThe lighthouse has {number} steps.\n\n" for number in range(40)))
+    done = qwenchat("ask", "-m", chain.path, "--level", "1", "--json", "--ctx", "1024", "-f", file, "What has 7 steps?")
+    assert done.returncode == 0 and json.loads(done.stdout)["citations"], done.stderr
+    assert "read in parts" in done.stderr
+
+
+def test_the_guide_is_asked_about_no_documents(papers: Path) -> None:
+    for words in (("-f", papers / "bay.md"), ("--docs", papers)):
+        done = qwenchat("ask", "-m", "guide", *words, "Why?")
+        assert (done.returncode, done.stdout) == (2, "") and "can't read documents" in done.stderr
+        done = qwenchat("ask", *words, "Why?")
+        assert (done.returncode, done.stdout) == (3, "") and "qwenchat models fit" in done.stderr
+    assert qwenchat("sessions", "list").stdout == qwenchat("docs", "list").stdout == ""
+
+
 def test_without_saving_nothing_of_them_stays(chain: ggufs.Chain, papers: Path, home: Path) -> None:
     words = ("ask", "-m", chain.path, "--level", "1", "--json", "--no-save")
     answer = json.loads(qwenchat(*words, "--docs", papers, "How many steps has the lighthouse?").stdout)

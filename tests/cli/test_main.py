@@ -133,8 +133,9 @@ def test_a_bug_says_so_and_debug_shows_where(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("streams", "code"), [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 8), ("<&- 2>&-", 0)]
 )
-def test_streams_that_cannot_be_written(streams: str, code: int) -> None:
-    shell = ["sh", "-c", f'exec "$0" -m qwenchat config show {streams}', sys.executable]
+@pytest.mark.parametrize("words", ["config show", "--help", "--version"])
+def test_streams_that_cannot_be_written(words: str, streams: str, code: int) -> None:
+    shell = ["sh", "-c", f'exec "$0" -m qwenchat {words} {streams}', sys.executable]
     done = subprocess.run(shell, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == (2 if code else 0)

@@ -1,11 +1,10 @@
-"""An engine that reads: what it says depends on what it is asked, and it reports how likely its first token was."""
+"""An engine that reads: what it says depends on what it is asked, and so does how likely it finds a question."""
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from qwenchat.chat.events import Delta, EngineEvent, Finished, Reading, TokenChance
+from qwenchat.chat.events import Delta, EngineEvent, Finished, PromptScored, Reading, TokenChance
 from qwenchat.chat.message import Citation, FinishReason, Message, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Engine, Request
 from qwenchat.documents.document import Document
@@ -19,22 +18,29 @@ OWNER = chat_owner("s")
 
 @dataclass
 class ReadingEngine(ScriptedEngine):
-    """Says what `says` returns for the last turn of a request; `None` is as likely as it is not said."""
+    """Says what `says` returns for the last turn of a request.
+
+    A question is likely after a passage from which `says` answers it.
+    """
 
     says: Callable[[str], str] = lambda asked: "None"
     n_ctx: int = 100_000
-    capabilities: Capabilities = field(default_factory=lambda: replace(ALL_OF_LOCAL, logprobs=True))
+    capabilities: Capabilities = field(default_factory=lambda: replace(ALL_OF_LOCAL, raw_prompts=True))
 
     async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
-        said = self.says(next(turn.text for turn in reversed(request.turns) if turn.role == "user"))
-        first = said.split(" ")[0] if request.sampling.max_tokens == 1 else said
-        chances = tuple(
-            TokenChance(token, -1, math.log(chance))
-            for token, chance in ((first, 0.9), ("None" if first != "None" else "It", 0.1))
-        )
-        yield Delta(first, (), (chances,) if request.chances else ())
+        asked, said = next(turn.text for turn in reversed(request.turns) if turn.role == "user"), ""
+        if request.scored_turns:
+            logprob = self.logprob(asked, request.turns[-1].text)
+            yield PromptScored((1,), ((TokenChance("?", 1, logprob),),))
+        else:
+            said = self.says(asked)
+            yield Delta(said)
         prompt = sum(len(turn.text) for turn in request.turns)
-        yield Finished(FinishReason.STOP, Usage(prompt, 0, len(first)), Timings(prefill_tps=1000.0, decode_tps=100.0))
+        yield Finished(FinishReason.STOP, Usage(prompt, 0, len(said)), Timings(prefill_tps=1000.0, decode_tps=100.0))
+
+    def logprob(self, asked: str, question: str) -> float:
+        """Return how likely a question is after a passage."""
+        return -4.0 if self.says(f"{asked}\n{question}") == "None" else -2.0
 
 
 def indexed(*texts: str) -> DocumentIndex:

@@ -119,21 +119,30 @@ def test_peers_that_the_settings_forbid_are_not_asked(
     assert asked == [("127.0.0.1:50053",)] * count
 
 
+def answered(model_file: str, usage: Usage) -> Message:
+    return Message(
+        id="1",
+        session="1",
+        parent=None,
+        role=Role.ASSISTANT,
+        parts=(),
+        created=0,
+        model_file=model_file,
+        usage=usage,
+        timings=Timings(decode_tps=8.0),
+    )
+
+
 def test_an_answer_by_peers_says_nothing_about_the_speed_here(home: Path) -> None:
     machine = Program.here().machine
     assert host_in("rpc://10.0.0.2:50052,b:1#abc") == "10.0.0.2:50052,b:1"
     for model_file in ("rpc://10.0.0.2:50052,b:1#abc", "abc"):
-        machine.note_speed(
-            Message(
-                id="1",
-                session="1",
-                parent=None,
-                role=Role.ASSISTANT,
-                parts=(),
-                created=0,
-                model_file=model_file,
-                usage=Usage(10, 0, 100),
-                timings=Timings(decode_tps=7.0),
-            )
-        )
+        machine.note_speed(answered(model_file, Usage(10, 0, 100)))
     assert list(machine.measured.speeds()) == ["abc"]
+
+
+def test_guessed_tokens_do_not_make_a_model_faster(home: Path) -> None:
+    machine = Program.here().machine
+    machine.note_speed(answered("a", Usage(10, 0, 200, drafted_tokens=160, accepted_tokens=100)))
+    machine.note_speed(answered("b", Usage(10, 0, 200, drafted_tokens=199, accepted_tokens=199)))
+    assert {name: speed.decode_tps for name, speed in machine.measured.speeds().items()} == {"a": 4.0}

@@ -24,13 +24,14 @@ def model(tiny: Path) -> Iterator[LlamaModel]:
     yield LlamaModel(bindings(), planned(tiny, n_ctx=2048, scores=True).plan, Abort(), lambda fraction: True)
 
 
-def steps(model: LlamaModel, count: int, request: Generate, *, beside: bool = False) -> list[int]:
+def steps(
+    model: LlamaModel, count: int, request: Generate, *, beside: bool = False, scored_from: int | None = None
+) -> list[int]:
     """Prefill `count` tokens, and return the tokens of each step."""
     replies: list[WorkerReply] = []
     model.slots[0].truncate(0)
-    job = GenerationJob(
-        model, model.slots[0], request, array("i", [token % 300 for token in range(count)]), report=replies.append
-    )
+    prompt = array("i", [token % 300 for token in range(count)])
+    job = GenerationJob(model, model.slots[0], request, prompt, report=replies.append, scored_from=scored_from)
     running = job.run()
     found: list[int] = []
     job.is_alone = not beside
@@ -61,8 +62,8 @@ def test_what_is_promised_needs_shorter_steps(model: LlamaModel) -> None:
     model.has_prefilled = False  # which makes no difference to a repeatable answer
     repeatable = replace(FREE, temperature=0.0)
     assert steps(model, 300, Generate(1, [], repeatable)) == [EXACT_STEP, EXACT_STEP, 300 - 2 * EXACT_STEP]
-    scored = Generate(1, [], FREE, is_scored=True)
-    assert steps(model, 70, scored) == [MOST_OUTPUTS, MOST_OUTPUTS, 70 - 2 * MOST_OUTPUTS]
+    assert steps(model, 70, Generate(1, [], FREE), scored_from=0) == [MOST_OUTPUTS, MOST_OUTPUTS, 70 - 2 * MOST_OUTPUTS]
+    assert steps(model, 300, Generate(1, [], FREE), scored_from=261) == [260, MOST_OUTPUTS, 40 - MOST_OUTPUTS]
 
 
 def test_steps_are_short_where_peers_compute_which_can_not_be_stopped_within_one(tiny: Path) -> None:

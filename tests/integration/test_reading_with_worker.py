@@ -20,13 +20,12 @@ async def test_what_small_requests_share_is_prefilled_once(tiny: Path, tmp_path:
         requests = SmallRequests(engine=here, info=await here.load())
         shared = "Question: What was sold in the second year? " * 5
         chunks = ("The boat was sold.", "A mill was sold.", "A mill was sold.")
-        replies = [await requests.ask("You read.", f"{shared}{chunk}", max_tokens=1, chances=3) for chunk in chunks]
+        replies = [await requests.ask("You read.", f"{shared}{chunk}", max_tokens=1) for chunk in chunks]
         alone = await requests.ask("You read.", chunks[0], max_tokens=1)
     first, second, third = (reply.usage for reply in replies)
     assert first.cached_tokens == 0
     assert second.cached_tokens >= first.prompt_tokens - alone.usage.prompt_tokens
     assert third.cached_tokens == third.prompt_tokens - 1
-    assert all(len(reply.chances) >= 3 for reply in replies)
 
 
 async def test_every_chunk_is_read_and_no_kv_cache_is_saved(tiny: Path, tmp_path: Path) -> None:

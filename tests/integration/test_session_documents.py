@@ -161,8 +161,11 @@ async def test_the_model_may_search_where_a_chat_has_documents(
     async with chat_with(program, "Some steps.") as chat:
         session = await chat.new()
         assert "search_documents" not in {each.name for each in await chat.chats.tools.specs(session)}
+        assert "search_documents" not in {*await chat.chats.tools.own(session), *await chat.chats.tools.all(session)}
+        assert "search_documents" in await chat.chats.tools.all()
         await chat.answer(session, "How many steps has the lighthouse?", BOOK)
         assert "search_documents" in {each.name for each in await chat.chats.tools.specs(session)}
+        assert "search_documents" in await chat.chats.tools.own(session)
         chat.engine.answers = [KEYWORDS, 'call:search_documents:{"words":"baker"}', "Odile."]
         chat.engine.requests.clear()
         answer = await chat.answer(session, "Who bakes?")

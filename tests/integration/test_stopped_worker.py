@@ -1,6 +1,7 @@
 """A worker that is stopped, as a debugger or a frozen disk stops it: nobody waits for it longer than a limited time."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -72,6 +73,33 @@ async def test_in_prefill_and_in_decode(moment: type, cancels: bool, endless: gg
             with pytest.raises(EngineDied, match="did not respond"):
                 await read(generation)
         assert not stopped.is_running()
+
+
+@pytest.mark.parametrize("cancels", [True, False], ids=["cancelled", "waiting"])
+async def test_one_that_computes_is_waited_for_longer(
+    cancels: bool, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine a worker gets so little of the processor that it is silent for a while."""
+    monkeypatch.setattr(link, "PING_EVERY_S", 0.1)
+    monkeypatch.setattr(link, "CANCEL_S", 0.4)
+    looks = itertools.count()
+
+    async with engine(tiny, tmp_path) as made, asyncio.timeout(LIMIT_S):
+        await made.load()
+        worker = stop(made)
+
+        def computed_s(_link: link.WorkerLink) -> float:
+            look = next(looks)
+            if look == 2 * link.SILENT_PINGS + 4:  # two looks at a ping
+                worker.resume()
+            return float(look)
+
+        monkeypatch.setattr(link.WorkerLink, "_processor_s", computed_s)
+        generation = made.generate(request(questions("Hi"), Sampling(max_tokens=3)))
+        if cancels:
+            await generation.cancel()
+        assert (await read(generation)).finished.reason == ("cancelled" if cancels else "length")
+        assert worker.pid == made.worker_pid
 
 
 @pytest.mark.usefixtures("impatient")

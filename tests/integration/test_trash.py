@@ -96,13 +96,13 @@ def contents(folder: Path) -> bytes:
 def test_many_are_copied_before(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for n in range(12):
-        store.create(Session(id=f"s{n}", created=n, updated=n))
+        store.create(Session(id=f"s{n}", created=n, updated=n, title=str(n)))
     store.trash.delete_forever("s0")
     assert not safety_copies(database_in(tmp_path))
     for _round in range(3):
         store.trash.delete_forever(*(entry.session.id for entry in store.listing.newest()))
         for n in range(12):
-            store.create(Session(id=f"s{n}", created=n, updated=n))
+            store.create(Session(id=f"s{n}", created=n, updated=n, title=str(n)))
     copies = safety_copies(database_in(tmp_path))
     assert len(copies) == 2
     with sqlite3.connect(copies[-1]) as plain:
@@ -155,7 +155,7 @@ def test_emptying_while_another_program_has_the_trash_too(
     """The other program comes while the safety copy is made."""
     store, other = store_in(tmp_path), Store(database_in(tmp_path))
     for n in range(12):
-        store.create(Session(id=f"s{n}", created=n, updated=n, trashed=n))
+        store.create(Session(id=f"s{n}", created=n, updated=n, trashed=n, title=str(n)))
 
     def meanwhile(file: Path, why: str) -> Path:
         if restored:
@@ -199,7 +199,7 @@ def test_what_streams_is_emptied_another_time(tmp_path: Path) -> None:
 def test_the_store_opens_where_the_trash_can_not_be_emptied(tmp_path: Path) -> None:
     store = store_in(tmp_path / "home")
     for n in range(12):
-        store.create(Session(id=f"s{n}", created=n, updated=n, trashed=n))
+        store.create(Session(id=f"s{n}", created=n, updated=n, trashed=n, title=str(n)))
     store.close()
     (tmp_path / "home" / "data" / "copies").write_text("in the place of the folder for copies")
     for days in ("30", str(10**15)):

@@ -95,6 +95,21 @@ async def test_a_signal_ends_the_program_though_the_draft_can_not_be_kept(monkey
         assert it.app._exception is None
 
 
+async def test_a_chat_whose_draft_was_emptied_leaves_the_list() -> None:
+    async with chatting() as it:
+        await it.ask("Old")
+        await elsewhere(it)
+        await it.pilot.press(*"half")
+        listing = it.app.program.store.listing
+        await until(lambda: [each.session.draft for each in listing.newest()] == ["half", ""])
+        await it.pilot.press("ctrl+u")
+        await until(lambda: [each.session.title for each in listing.newest()] == ["Old"])
+        before = it.chat.session.id
+        await it.ask("New")
+        assert it.chat.session.id == before
+        assert sorted(each.session.title for each in listing.newest()) == ["New", "Old"]
+
+
 async def test_a_changed_question_becomes_the_draft_of_its_chat() -> None:
     async with chatting() as it:
         await it.ask("Old")

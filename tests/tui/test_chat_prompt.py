@@ -322,3 +322,15 @@ async def test_a_question_that_can_not_fit_comes_back_to_the_prompt() -> None:
         await until(lambda: it.app.program.store.session(it.chat.session.id).draft == "q" * 2000)
         await it.ask("short")
         assert it.texts == ["A", "One.", "short", "One."]
+
+
+async def test_the_guide_never_sees_earlier_messages_and_no_line_says_so_each_time() -> None:
+    async with chatting(reads_history=False) as it:
+        await it.ask("A")
+        await it.ask("B")
+        await it.pilot.press(*"C")
+        model, session = it.chat.context.chats.model, it.chat.session
+        plan = await model.plan(session, it.messages, "C")
+        assert plan and plan.trimmed == 4
+        await until(lambda: it.chat.gauge.usage is not None and it.chat.gauge.usage.used == plan.used)
+        assert line(it) is None

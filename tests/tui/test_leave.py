@@ -48,6 +48,16 @@ async def begin(it: Chatting, question: str = "Which files are there?") -> None:
     await until(lambda: any("waits for your decision" in row for row in rows(it)))
 
 
+async def test_the_file_is_named_that_a_made_up_path_stands_for(tmp_path: Path) -> None:
+    async with chatting('call:read_file:{"path":"/home/user/notes/todo.txt"}', "Water.") as it:
+        await begin(it)
+        shown = " ".join(rows(it))
+        assert "It opens" in shown and str(tmp_path / "notes") in "".join(rows(it)).replace(" ", "")
+        await it.pilot.press("f5")
+        await it.idle()
+        assert results(it)[0].text == "Water the flowers."
+
+
 async def test_a_call_is_shown_whole_with_its_choices_and_allowed_once() -> None:
     async with chatting(LIST, "One: todo.txt.", LIST, "Still one.") as it:
         await begin(it)

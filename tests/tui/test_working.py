@@ -1,6 +1,7 @@
 """A widget's workers end before its children go."""
 
 import asyncio
+import gc
 
 from textual.app import App, ComposeResult
 from textual.containers import Vertical
@@ -13,6 +14,8 @@ from qwenchat.tui.palette import ChatPalette
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import EndsItsWork
 from qwenchat.tui.widgets.sidebar import Sidebar
+from tests.tui.chatting import chatting
+from tests.tui.screens import until
 
 
 class Leaf(Static):
@@ -70,3 +73,17 @@ def test_every_widget_that_runs_workers_is_one_of_them() -> None:
     assert all(
         issubclass(each, EndsItsWork) for each in (ChatPalette, ChatScreen, Dialog, DownloadList, ModelList, Sidebar)
     )
+
+
+async def test_work_that_is_cancelled_before_its_first_step_leaves_no_warning() -> None:
+    done = list[str]()
+
+    async def work(name: str) -> None:
+        done.append(name)
+
+    async with chatting() as it:
+        for name in ("first", "second"):
+            it.chat.context.run(work(name), "test", exclusive=True)
+        await until(lambda: bool(done))
+        gc.collect()  # a coroutine that was never awaited would fail the test
+    assert done == ["second"]

@@ -23,7 +23,7 @@ from qwenchat.models.fit import (
 )
 from qwenchat.models.gguf import ModelHeader, read_header
 from qwenchat.models.measured import Measurements, ModelSpeed
-from qwenchat.models.recommendation import advice, assess_catalogue, reason, recommended
+from qwenchat.models.recommendation import advice, assess_catalogue, free_words, reason, recommended
 from tests.fakes.ggufs import write_model
 
 CATALOG = catalogue.load()
@@ -68,6 +68,10 @@ def published(reference: str) -> PublishedModel:
     quant = model and model.quantisation(label)
     assert model and quant
     return PublishedModel(model, quant)
+
+
+def test_memory_of_a_graphics_card_is_named_where_there_is_one() -> None:
+    assert "GPU" not in free_words(machine(16)) and "GPU" in free_words(machine(16, gpu=8))
 
 
 def machine(ram: float, gpu: float = 0, bandwidth: float = 40e9) -> Resources:

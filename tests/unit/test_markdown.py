@@ -1,5 +1,7 @@
 """What a person sees of the Markdown that models write."""
 
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from pygments.lexers import get_lexer_by_name
 from rich.cells import cell_len
 from rich.style import Style
 
+from qwenchat.cli.output import Output
 from qwenchat.markdown import code, document
 from qwenchat.markdown.document import MarkdownDocument
 from qwenchat.markdown.lines import Line
@@ -220,6 +223,26 @@ def test_control_characters_never_get_through() -> None:
 
 def test_a_formula_too_long_to_read_is_shown_as_its_source() -> None:
     assert "\\sqrt[" in "".join(shown("$$\n" + "\\sqrt[" * 1000 + "\n$$"))
+
+
+def test_a_list_does_not_break_the_names_of_its_rows() -> None:
+    rows = [["model", "name"], ["coder-0.5b:q4_k_m", "Qwen2.5 Coder 0.5B Instruct"]]
+    lines = table_lines([[[(cell, Style())] for cell in row] for row in rows], (), 36, PALETTE, ruled=False)
+    assert drawn(lines[1]).startswith("coder-0.5b:q4_k_m  Qwen2.5")
+
+
+@pytest.mark.parametrize("width", [40, 8])
+def test_a_list_on_a_terminal_shows_nothing_of_what_is_empty(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    terminal = Terminal()
+    Output(terminal, io.StringIO(), colour=False).table(["model", "size", ""], [["a", "", ""], ["bbbbb", "1 GB", ""]])
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[\d*m", "", terminal.getvalue()).splitlines()]
+    records = ["model: a", "────────", "model:", "bbbbb", "size: 1", "GB"]
+    assert lines == (["model  size", "a", "bbbbb  1 GB"] if width == 40 else records)
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,15 +1,12 @@
 """Levels 2 and 3, and the choice between them: every chunk is judged, nothing is read twice, nothing is invented."""
 
-import asyncio
-import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 
 import pytest
 
-from qwenchat.chat.events import Delta, EngineEvent, Finished, Reading, TokenChance
-from qwenchat.chat.message import FinishReason, Timings, Usage
-from qwenchat.chat.ports import Capabilities, Request
+from qwenchat.chat.events import Reading
+from qwenchat.chat.ports import Capabilities
 from qwenchat.documents.document import Document
 from qwenchat.documents.levels.choice import (
     PATIENT_S,
@@ -22,6 +19,7 @@ from qwenchat.documents.levels.choice import (
 from qwenchat.documents.levels.finding import find
 from qwenchat.documents.levels.quotes import quotes, sentences
 from qwenchat.errors import EngineDied
+from qwenchat.text.safe import fenced
 from tests.fakes.reading import OWNER, ReadingEngine, found, indexed, paragraphs
 
 FACTS = (
@@ -44,7 +42,7 @@ def judged(asked: str) -> str:
 
 def judgements(engine: ReadingEngine) -> int:
     """Return how many chunks were judged."""
-    return sum(each.chances > 0 for each in engine.requests)
+    return sum(each.scored_turns > 0 and fenced("") not in each.turns[1].text for each in engine.requests)
 
 
 async def test_a_chunk_is_found_by_what_it_means() -> None:
@@ -62,17 +60,26 @@ async def test_a_chunk_is_found_by_what_it_means() -> None:
     assert not any(each.sampling.is_repeatable for each in engine.requests)
 
 
-async def test_question_and_instruction_come_before_the_chunk() -> None:
+async def test_an_answer_is_asked_for_after_the_passage_as_it_was_scored() -> None:
     engine = ReadingEngine(says=judged)
     await found(engine, indexed(paragraphs(FACTS)), QUESTION, level=2)
-    asked = [each.turns[-1].text for each in engine.requests if each.chances]
-    assert len({text[: text.index("Passage:")] for text in asked}) == 1
-    assert asked[0].index(QUESTION) < asked[0].index("Passage:")
+    spoons = [each.turns for each in engine.requests if len(each.turns) > 1 and "spoon. The" in each.turns[1].text]
+    scored, answered = spoons[:2]
+    passage = scored[1].text.removesuffix("Write a question that the passage above answers.")
+    assert scored[0] == answered[0]
+    assert "with a spoon" in passage and answered[1].text.startswith(passage)
+    assert scored[2].text == QUESTION in answered[1].text
+
+
+async def test_only_the_beginning_of_a_long_question_is_scored() -> None:
+    engine = ReadingEngine(says=judged)
+    await found(engine, indexed(paragraphs(FACTS)), f"{QUESTION} {'Think well. ' * 500}", level=2)
+    assert {len(each.turns[-1].text) for each in engine.requests if each.scored_turns} == {400}
 
 
 async def test_sentences_stand_for_chunks_that_would_take_all_the_room() -> None:
     facts = [f"In year {year} the spoon cost {year + 7} crowns." for year in range(100, 112)]
-    engine = ReadingEngine(says=lambda asked: "spoon crowns" if "assage:" in asked else "None")
+    engine = ReadingEngine(says=lambda asked: "spoon crowns" if "crowns" in asked else "None")
     passages, _progress = await found(engine, indexed(paragraphs(facts)), QUESTION, level=2, room=3_000)
     text = "\n".join(each.text for each in passages)
     assert all(fact in text for fact in facts)
@@ -98,7 +105,7 @@ async def test_a_model_that_dies_leaves_its_verdicts() -> None:
 
     def dying(asked: str) -> str:
         nonlocal judged_before
-        judged_before += "assage:" in asked
+        judged_before += "rain" in asked
         if judged_before == 4:
             raise EngineDied("The engine process ended.", "Ask again.")
         return "None"
@@ -145,7 +152,7 @@ async def test_no_answer_is_none_whatever_it_is_called(nothing: str) -> None:
     assert progress[-1].found == 0
 
 
-async def test_an_engine_that_reports_no_chances_says_what_it_finds() -> None:
+async def test_an_engine_that_can_not_score_says_what_it_finds() -> None:
     engine = ReadingEngine(says=judged, capabilities=Capabilities(exact_counts=True))
     passages, progress = await found(engine, indexed(paragraphs(FACTS)), QUESTION, level=2, room=3_500)
     assert judgements(engine) == 0
@@ -257,14 +264,10 @@ async def test_a_chunk_that_the_model_is_not_sure_of_counts_too() -> None:
     index = indexed(paragraphs(FACTS))
 
     class Unsure(ReadingEngine):
-        """Never answers; only where the sheep are counted it might."""
+        """Never answers; only where the sheep are counted the question is a little likelier."""
 
-        async def events(
-            self, request: Request, text: str, cancelled: asyncio.Event
-        ) -> AsyncGenerator[EngineEvent, None]:
-            odds = 0.6 if "sheep" in request.turns[-1].text else 0.9
-            yield Delta("None", (), ((TokenChance("None", -1, math.log(odds)),),) if request.chances else ())
-            yield Finished(FinishReason.STOP, Usage(), Timings())
+        def logprob(self, asked: str, question: str) -> float:
+            return -3.9 if "sheep" in asked else -4.0
 
     passages, progress = await found(Unsure(), index, "Wie viele Tiere?", level=2, room=1_700)
     assert progress[-1].found == 0

@@ -4,11 +4,14 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from qwenchat.chat.message import ToolCall, ToolResult
 from qwenchat.chat.tools import Toolbox, ToolSpec
+from qwenchat.tools.builtin.folders import Folders
+from qwenchat.tools.builtin.read_file import ReadFile
 from qwenchat.tools.policy import Decision, Leave, PendingCall, Policy
 from qwenchat.tools.tool import RESULT_LIMIT, Tool, ToolError
 from qwenchat.tools.toolbox import ToolRunner, named
@@ -273,3 +276,28 @@ def test_no_server_can_take_the_name_of_another_tool() -> None:
     assert {"a__b__c", "a--b__c", "a--b__c_2"} <= tools.keys()
     specs = ToolRunner(tools, Policy({}, User().ask)).specs
     assert [spec.name for spec in specs] == list(tools)
+
+
+@pytest.mark.parametrize(
+    ("path", "opens"),
+    [
+        ("notes/todo.txt", False),
+        ("todo.txt", True),
+        ("/home/user/notes/todo.txt", True),
+        ("{folder}/todo.txt", False),
+    ],
+)
+async def test_the_user_sees_which_file_a_made_up_path_stands_for(path: str, opens: bool, tmp_path: Path) -> None:
+    folder = tmp_path.resolve() / "notes"
+    folder.mkdir()
+    (folder / "todo.txt").write_text("Milk.")
+    user, arguments = User(), json.dumps({"path": path.format(folder=folder)})
+    result = await runner(ReadFile(Folders([folder])), Policy({}, user.ask)).run(call("read_file", arguments))
+    assert result.text == "Milk."
+    assert [each.opens for each in user.asked] == [str(folder / "todo.txt") if opens else ""]
+
+
+async def test_nobody_is_asked_about_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    user = User()
+    tools = runner(ReadFile(Folders([tmp_path])), Policy({}, user.ask))
+    assert (await tools.run(call("read_file", '{"path": "../secret.txt"}'))).is_error and not user.asked

@@ -17,7 +17,7 @@ from qwenchat.chat.prompt import turns_of
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.sources import Sources
 from qwenchat.chat.turn import RunningTurn, Turns
-from qwenchat.errors import EngineDied, Interrupted, PromptTooLong
+from qwenchat.errors import EngineDied, Interrupted, PromptTooLong, RecoveryKind, WrongUse
 from qwenchat.sessions.store import Store
 from tests.fakes.scripted import ALL_OF_LOCAL, ScriptedEngine
 from tests.fakes.sources import ScriptedSources, passage
@@ -67,6 +67,18 @@ async def test_later_questions_are_read_without_them() -> None:
     assert first.text == "[Attached documents: book.pdf]\n\nWho hunts at night?"
     assert (answer.text, answer.token_ids) == ("One [1].", tuple(map(ord, "One [1].")))
     assert "They fly." in second.text and "Owls" not in second.text
+
+
+async def test_the_guide_reads_no_documents_and_another_model_is_offered() -> None:
+    guide, sources = ScriptedEngine(["Esc stops."], reads_history=False), ScriptedSources([OWLS])
+    turns = reading_turns(guide, sources)
+    with pytest.raises(WrongUse, match="can't read documents") as refused:
+        await run(turns.ask("s", "Who hunts at night?", [BOOK]))
+    assert [each.kind for each in refused.value.recoveries] == [RecoveryKind.OTHER_MODEL]
+    await run(turns.ask("s", "How do I stop an answer?"))
+    answer = last_answer(turns)
+    assert (answer.text, answer.citations) == ("Esc stops.", ())
+    assert [each.text for each in guide.requests[-1].turns] == ["How do I stop an answer?"]
 
 
 async def test_a_chinese_question_is_asked_in_chinese() -> None:

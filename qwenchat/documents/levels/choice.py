@@ -30,9 +30,9 @@ JUDGED_BESIDE = 45
 """Tokens that are prefilled for each chunk beside it: the question's end and what begins the answer."""
 _CHUNK = 420
 """Tokens of a chunk, on average."""
-_ANSWERED = 0.3
+_ANSWERED = 0.1
 """How many of the chunks seem to have an answer, about; one is generated."""
-_ANSWER = (2, 8)
+_ANSWER = (45, 12)
 """Tokens that are prefilled and decoded for such an answer."""
 _STEP = (1_500, 90)
 """Tokens that are prefilled and decoded for a sub-question and its answer, beside finding its passages."""

@@ -1,14 +1,15 @@
 """Level 2: a model reads every chunk of documents for a question, so that nothing is missed because of its words.
 
-A chunk is judged by one forward pass: how likely is the first token of "None" where the model is asked for an answer
-from this chunk alone. System prompt and question come first and the chunk last, so that their part of the KV cache
-serves every chunk. Where an answer is likely, a few tokens of it are generated, and the sentences with its words are
-quoted; an answer whose words are not in the chunk is invented, and the chunk is left out. The likeliest chunks by a
-search are read first, and every verdict is stored at once: stopping loses nothing, and reading again goes on.
+A chunk is judged by one forward pass: how much likelier the question becomes once the model has read the chunk. That is
+the pointwise mutual information of the two, here in nats per token of the question, and small models know it far better
+than they know whether a chunk has an answer. Chunks that make the question much likelier matter; of these, the model is
+asked for a few words of the answer, and the sentences with its words are quoted. Where an engine can't score a prompt,
+every chunk is asked for the answer instead, or for "None"; an answer whose words are not in the chunk is invented, and
+the chunk is left out. The likeliest chunks by a search are read first, and every verdict is stored at once: stopping
+loses nothing, and reading again goes on.
 """
 
 import asyncio
-import math
 import re
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from qwenchat.chat.events import Reading, TokenChance
+from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Citation
 from qwenchat.documents.index import DocumentIndex, OwnedDocument
 from qwenchat.documents.levels.choice import JUDGED_BESIDE, Level, Speed, reading_seconds
@@ -29,61 +30,66 @@ from qwenchat.text.language import is_chinese
 from qwenchat.text.safe import fenced
 from qwenchat.text.token_estimate import estimated_tokens
 
-_THRESHOLD = 0.0
-"""Log-odds of an answer from which on it is generated.
+_MATTERS = 0.5
+"""Nats per token of the question from which on a chunk matters.
 
-Of 12 questions in two languages, a model of 0.5B put 10 of 12 passages with the answer above it, and 25 of 48 others.
-It then really answered from 9 and from 7 of them.
+Of 14 questions in two languages, 13 gained more from the chunk with their answer (0.4 to 3.0 with a model of 0.5B), and
+from 10 of 140 other chunks (up to 1.3).
 """
+_ANSWERED = 1.0
+"""What counts as its gain where a chunk was not scored, but answers the question."""
 _ANSWER = 24
 """Tokens of an answer that are generated."""
-_CHANCES = 20
-"""Tokens among which "None" is looked for."""
-_SURE = 5.0
-"""Log-odds of what the engine does not report."""
+_SCORED = 400
+"""Characters of a question that are scored; the first ones say what it is about."""
 _LATEST = 200
 """Characters of what was found last that are reported."""
 _PREDICTED = 2
 """The prediction counts as much as so many chunks that were read."""
-_ODDS_COUNT = 0.5
-"""How much a rank by the odds alone counts beside one of chunks from which an answer was quoted."""
-_VERSION = "1"
+_LEAST = 5
+"""Chunks that are given at least, as the verdicts may be wrong."""
+_GAIN_COUNTS = 0.5
+"""How much a rank among all chunks counts beside one among those that matter."""
+_VERSION = "2"
 """Of the prompts: verdicts of other ones are not used."""
 _NO_ANSWER = re.compile(
     r"\W*(?:(?:none|n/a|nothing|null|not)\b|no (?:answer|information|mention)"
     r"|无\W*$|无[相法]|没有?[提找相答]|未[提找])",
     re.IGNORECASE,
 )
-_NO_TOKENS = frozenset({"none", "n/a", "nothing", "null", "not", "无", "没有", "没", "未"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _JudgingWords:
     system: str
-    question: str
     passage: str
-    task: str
+    to_ask: str
+    """What the question is scored as an answer to."""
+    to_answer: str
 
 
 _ENGLISH = _JudgingWords(
-    system="You find out what passages of documents say about a question.",
-    question="Question: {question}",
-    passage="Passage:",
-    task="Answer in a few words from the passage alone. If the passage does not contain the answer, reply: None",
+    system="You work with passages of documents.",
+    passage="Passage:\n{passage}\n\n",
+    to_ask="Write a question that the passage above answers.",
+    to_answer=(
+        "Question: {question}\nAnswer in a few words from the passage alone. If the passage does not contain the "
+        "answer, reply: None"
+    ),
 )
 _CHINESE = _JudgingWords(
-    system="你负责查找文档段落中与问题有关的内容。",
-    question="问题：{question}",
-    passage="段落：",
-    task="请只根据这个段落用几个字回答。如果段落里没有答案，请回答：无",
+    system="你负责处理文档中的段落。",
+    passage="段落：\n{passage}\n\n",
+    to_ask="请写出一个能用上面段落回答的问题。",
+    to_answer="问题：{question}\n请只根据这个段落用几个字回答。如果段落里没有答案，请回答：无",
 )
 
 
 class ChunkVerdict(msgspec.Struct, frozen=True, array_like=True):
     """What a model found in a chunk."""
 
-    odds: float
-    """Log-odds that it has an answer."""
+    gain: float
+    """How much likelier the chunk makes the question, in nats per token of it."""
     spans: tuple[Span, ...] = ()
     """The sentences that matter, by their places in the chunk; none where it does not matter."""
 
@@ -115,8 +121,10 @@ class DocumentReading:
         self._speed, self._words = speed, _CHINESE if is_chinese(query.question) else _ENGLISH
         self._found: list[tuple[Citation, ChunkVerdict]] = []
         """The chunks that matter."""
-        self._possible: list[tuple[float, Citation]] = []
-        """The chunks with their odds, without those that can't matter."""
+        self._scored: list[tuple[float, Citation]] = []
+        """All chunks with what the question gains from them."""
+        self._alone = 0.0
+        """How likely the question is without a chunk."""
         self._latest = ""
 
     async def events(self) -> AsyncGenerator[Reading, None]:
@@ -130,6 +138,8 @@ class DocumentReading:
             counted, counted_s = weight * left, weight * seconds
             yield self._reading(total - len(unread), total, seconds)
         started = time.perf_counter()
+        if unread and self._requests.can_score:
+            self._alone = await self._likelihood("")
         for place, each in enumerate(unread, 1):
             await self._remember(each, await self._judge(each.chunk.text))
             left -= each.tokens
@@ -138,17 +148,16 @@ class DocumentReading:
             yield self._reading(total - len(unread) + place, total, max(0.0, round(seconds, 3)))
 
     async def ranked(self, room: int) -> list[Citation]:
-        """Return the chunks that matter and those that a search finds by the question and the quoted sentences.
+        """Return as many chunks as matter, at least a few, the best by verdicts and a search with what was quoted.
 
-        The best come first; where those that matter would take more than half of `room` tokens, their sentences come
-        before all chunks.
+        Where those that matter would take more than half of `room` tokens, their sentences come before all chunks.
         """
-        found = sorted(self._found, key=lambda each: -each[1].odds)
+        found = sorted(self._found, key=lambda each: -each[1].gain)
         chunks, quoted = [chunk for chunk, _verdict in found], [_quote(*each) for each in found]
         words = search_words(" ".join(each.text for each in quoted)) if quoted else ()
         searched = await ranked(self._index, self._digests, self._query, more=words)
-        likely = [chunk for _odds, chunk in sorted(self._possible, key=lambda each: -each[0])[:LIMIT]]
-        best = fused([(chunks, 1.0), (likely, _ODDS_COUNT), (searched, 1.0)])
+        likely = [chunk for _gain, chunk in sorted(self._scored, key=lambda each: -each[0])[:LIMIT]]
+        best = fused([(chunks, 1.0), (likely, _GAIN_COUNTS), (searched, 1.0)])[: max(_LEAST, len(chunks))]
         are_many = sum(estimated_tokens(each.text) for each in chunks) > room / 2
         return [*quoted, *best] if are_many else best
 
@@ -173,21 +182,27 @@ class DocumentReading:
 
     async def _judge(self, text: str) -> ChunkVerdict:
         if not text.strip():
-            return ChunkVerdict(-_SURE)
-        words = self._words
-        question = words.question.format(question=self._query.question)
-        asked = f"{question}\n\n{words.passage}\n{fenced(text.strip())}\n\n{question}\n{words.task}"
-        odds = None
-        if self._requests.engine.capabilities.logprobs:
-            first = await self._requests.ask(words.system, asked, max_tokens=1, chances=_CHANCES)
-            odds = _odds(first.chances) if first.chances else None
-            if odds is not None and odds < _THRESHOLD:
-                return ChunkVerdict(odds)
-        answer = await self._requests.ask(words.system, asked, max_tokens=_ANSWER)
-        if _NO_ANSWER.match(answer.text):
-            return ChunkVerdict(-_SURE if odds is None else odds)
-        spans = quotes(text, answer.text, self._query.words)
-        return ChunkVerdict(_SURE if odds is None else odds, tuple(spans)) if spans else ChunkVerdict(-_SURE)
+            return ChunkVerdict(0.0)
+        gain = None
+        if self._requests.can_score:
+            gain = await self._likelihood(text) - self._alone
+            if gain < _MATTERS:
+                return ChunkVerdict(gain)
+        asked = self._passage(text) + self._words.to_answer.format(question=self._query.question)
+        answer = await self._requests.ask(self._words.system, asked, max_tokens=_ANSWER)
+        spans = [] if _NO_ANSWER.match(answer.text) else quotes(text, answer.text, self._query.words)
+        if gain is None:
+            return ChunkVerdict(_ANSWERED if spans else 0.0, tuple(spans))
+        return ChunkVerdict(gain, tuple(spans) or ((0, len(text)),))
+
+    async def _likelihood(self, text: str) -> float:
+        """Return how likely the question is after a text, in nats per token."""
+        asked = self._passage(text) + self._words.to_ask
+        return await self._requests.likelihood(self._words.system, asked, self._query.question[:_SCORED])
+
+    def _passage(self, text: str) -> str:
+        """Return how a prompt begins, whatever is asked about the passage, so that its KV cache serves again."""
+        return self._words.passage.format(passage=fenced(text.strip()))
 
     async def _remember(self, each: _Unread, verdict: ChunkVerdict) -> None:
         if not self._index.is_read_only:
@@ -203,8 +218,7 @@ class DocumentReading:
         self._take(each.chunk, verdict)
 
     def _take(self, chunk: Citation, verdict: ChunkVerdict) -> None:
-        if verdict.odds > -_SURE:
-            self._possible.append((verdict.odds, chunk))
+        self._scored.append((verdict.gain, chunk))
         if verdict.spans and verdict.spans[-1][1] <= len(chunk.text):
             self._found.append((chunk, verdict))
             self._latest = " ".join(_quote(chunk, verdict).text[:_LATEST].split())
@@ -219,13 +233,6 @@ class DocumentReading:
 
     def _reading(self, done: int, total: int, seconds: float) -> Reading:
         return Reading(Level.READING, done, total, seconds, found=len(self._found), latest=self._latest)
-
-
-def _odds(chances: Sequence[TokenChance]) -> float:
-    """Return the log-odds that an answer begins with another word than "None"."""
-    none = sum(math.exp(each.logprob) for each in chances if each.text.strip().casefold() in _NO_TOKENS)
-    none = min(max(none, math.exp(-_SURE)), 1 - math.exp(-_SURE))
-    return math.log((1 - none) / none)
 
 
 def _quote(chunk: Citation, verdict: ChunkVerdict) -> Citation:

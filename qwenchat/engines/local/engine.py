@@ -348,7 +348,7 @@ class LocalEngine:
                 answered=answered,
                 calls=calls,
                 chances=chances,
-                is_scored=request.is_scored,
+                scored_parts=prompt.parts_of_last(request.scored_turns),
             )
             reader = call_reader(prompt_format.calls, request, opens_reasoning=bool(prompt_format.opening))
             progress = PrefillProgress(loaded.speed, generation.report)

@@ -27,6 +27,8 @@ CANCEL_WITH_PEERS_S = 60.0
 PING_EVERY_S = 4.0
 SILENT_PINGS = 5
 """So many pings in a row without an answer mean that the worker does not run. It answers while it computes, too."""
+PATIENCE = 6
+"""How many times as long a worker is waited for that computes meanwhile: a busy machine leaves it little time."""
 START_PINGS = 30
 """The same before its Hello: it must be read from the disk first, with all libraries of the binding."""
 
@@ -113,12 +115,23 @@ class WorkerLink(ABC):
             return await anext(replies)
 
     def cancel(self, number: int) -> None:
-        """Stop a request; its last reply still comes. A worker that does not stop it within `cancel_s` is killed."""
-        self._write(Cancel(number))
-        asyncio.get_running_loop().call_later(self.cancel_s, self._kill_if_busy_with, number)
+        """Stop a request; its last reply still comes.
 
-    def _kill_if_busy_with(self, number: int) -> None:
-        if number in self._waiting:
+        A worker that does not stop it within `cancel_s` is killed; within `PATIENCE` times that, if it computes.
+        """
+        self._write(Cancel(number))
+        self._look_later(number, PATIENCE)
+
+    def _look_later(self, number: int, times: int) -> None:
+        asyncio.get_running_loop().call_later(self.cancel_s, self._look_at, number, times - 1, self._processor_s())
+
+    def _look_at(self, number: int, times: int, before_s: float) -> None:
+        """Kill the worker if it still serves a cancelled request, unless it may go on `times` more."""
+        if number not in self._waiting:
+            return
+        if times and self._processor_s() > before_s:
+            self._look_later(number, times)
+        else:
             self._kill_silent()
 
     def _kill_silent(self) -> None:
@@ -129,17 +142,32 @@ class WorkerLink(ABC):
     async def _watch_for_silence(self) -> None:
         """Kill the worker if it answers no pings while somebody waits for it.
 
-        Pings are counted, not seconds: where this program itself was stopped, the worker is not to blame.
+        Pings are counted, not seconds: where this program itself was stopped, the worker is not to blame. One without
+        an answer counts less if the worker has computed since.
         """
-        silent = 0
+        silent = 0.0
         while silent < (START_PINGS if self._is_starting() else SILENT_PINGS):
             self._is_heard = False
             is_awaited = bool(self._waiting) or self._is_starting()
+            before_s = self._processor_s() if is_awaited else 0.0
             if is_awaited:
                 self._write(Ping())
             await asyncio.sleep(PING_EVERY_S)
-            silent = silent + 1 if is_awaited and not self._is_heard else 0
+            if not is_awaited or self._is_heard:
+                silent = 0.0
+            else:
+                silent += 1 / PATIENCE if self._processor_s() > before_s else 1
         self._kill_silent()
+
+    def _processor_s(self) -> float:
+        """Return how many seconds the process at the other end has computed; 0 once it is gone."""
+        import psutil  # noqa: PLC0415 - most answers come before anybody asks
+
+        try:
+            used = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(used.user + used.system)
 
     def _write(self, request: WorkerRequest) -> None:
         """Send a small request without waiting until the pipe has room."""

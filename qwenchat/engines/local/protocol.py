@@ -72,7 +72,7 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     parallel: int = 1
     """How many requests are served together; each has a context window of its own."""
     scores: bool = False
-    """Whether `Generate.is_scored` is served, which takes memory."""
+    """Whether `Generate.scored_parts` is served without drafts, which takes memory."""
     drafts: bool = True
     """Whether answers are guessed ahead; only benchmarks and tests do without."""
     draft: DraftModel | None = None
@@ -197,10 +197,10 @@ class Generate(Struct, frozen=True, tag=True):
     """None where the model may not call tools."""
     chances: int = 0
     """How many of the likeliest tokens are reported for each one that is sampled."""
-    is_scored: bool = False
-    """Whether the chances of the prompt's tokens are reported as well, as Scored, and of the one that ends the answer.
+    scored_parts: int = 0
+    """Of how many parts, from the last one backwards, the chances of the tokens are reported, as Scored.
 
-    The latter as a Piece without text.
+    Those of the token that ends the answer are then reported, too, as a Piece without text.
     """
 
 

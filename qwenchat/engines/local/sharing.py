@@ -222,7 +222,7 @@ class _Client:
         job.sampling.check()
         await self._engine.check(job.sampling)
         schemas = {tool.parameters for tool in job.calls.tools} if job.calls else set()
-        if job.is_scored or job.chances > MOST_CHANCES or schemas - await self._engine.enforceable(schemas):
+        if job.chances > MOST_CHANCES or schemas - await self._engine.enforceable(schemas):
             raise WrongUse("not a request of this program")
 
     def _reply(self, number: int, reply: RequestReply) -> None:

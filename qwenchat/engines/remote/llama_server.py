@@ -71,14 +71,14 @@ class _Status(msgspec.Struct, frozen=True):
     value: str = "loaded"
 
 
-class _Card(msgspec.Struct, frozen=True):
+class _ServerCard(msgspec.Struct, frozen=True):
     id: str
     meta: _Meta | None = None
     status: _Status = _Status()
 
 
-class _Cards(msgspec.Struct, frozen=True):
-    data: list[_Card]
+class _ServerCards(msgspec.Struct, frozen=True):
+    data: list[_ServerCard]
 
 
 class _Settings(msgspec.Struct, frozen=True):
@@ -92,11 +92,11 @@ class _Props(msgspec.Struct, frozen=True):
     default_generation_settings: _Settings = _Settings()
 
 
-class _TokenReply(msgspec.Struct, frozen=True):
+class _ServerTokens(msgspec.Struct, frozen=True):
     tokens: list[TokenId]
 
 
-class _TextReply(msgspec.Struct, frozen=True):
+class _ServerText(msgspec.Struct, frozen=True):
     content: str
 
 
@@ -126,7 +126,7 @@ class _ServerChance(msgspec.Struct, frozen=True):
         return ranked(TokenChance(each.token, each.id, each.logprob) for each in (*self.top_logprobs, self))
 
 
-class _Chunk(msgspec.Struct, frozen=True):
+class _ServerChunk(msgspec.Struct, frozen=True):
     """One event of `/completion`."""
 
     content: str = ""
@@ -165,8 +165,8 @@ class LlamaServerApi:
     async def models(self) -> list[ServedModel]:
         return [_served(card) for card in await self._cards()]
 
-    async def _cards(self) -> list[_Card]:
-        return shaped(self._server, await self._http.get(f"{self._server.root}/v1/models"), _Cards).data
+    async def _cards(self) -> list[_ServerCard]:
+        return shaped(self._server, await self._http.get(f"{self._server.root}/v1/models"), _ServerCards).data
 
     async def prepare(self, model: str, *, n_ctx: int = 0) -> ServedModel:
         """Raises NoTokenIds where the server does not show the chat template."""
@@ -227,11 +227,11 @@ class LlamaServerApi:
         body["stop"] = stops
         if sampling.schema is not None:
             body["json_schema"] = msgspec.json.decode(sampling.schema)
-        answer = _Answer(prompts, has_stops=bool(stops))
+        answer = _ServerAnswer(prompts, has_stops=bool(stops))
         url = f"{self._server.root}/completion"
         async with self._http.events(url, body, is_token=_is_token, is_last=_is_last) as events:
             async for event in events:
-                chunk = shaped(self._server, event, _Chunk)
+                chunk = shaped(self._server, event, _ServerChunk)
                 if chunk.prompt_progress:
                     yield _prefilling(chunk.prompt_progress)
                 elif delta := await answer.delta(chunk):
@@ -320,15 +320,15 @@ class LlamaVocabulary:
     ) -> list[int]:
         body = {"model": self._model, "content": content, "parse_special": special, "add_special": add_special}
         reply = await self._http.post(f"{self._http.server.root}/tokenize", body)
-        return shaped(self._http.server, reply, _TokenReply).tokens
+        return shaped(self._http.server, reply, _ServerTokens).tokens
 
     async def _detokenised(self, tokens: Sequence[int]) -> str:
         body = {"model": self._model, "tokens": tokens}
         reply = await self._http.post(f"{self._http.server.root}/detokenize", body)
-        return shaped(self._http.server, reply, _TextReply).content
+        return shaped(self._http.server, reply, _ServerText).content
 
 
-class _Answer:
+class _ServerAnswer:
     """Puts text and tokens of an answer together.
 
     The server sends no tokens for a character that is not complete yet, and of one that is, only the last: the text is
@@ -346,7 +346,7 @@ class _Answer:
         self._last: Delta | None = None
         """The piece that waits."""
 
-    async def delta(self, chunk: _Chunk) -> Delta | None:
+    async def delta(self, chunk: _ServerChunk) -> Delta | None:
         """Return what the answer grows by when a chunk has come."""
         if chunk.stop:
             if self._last and chunk.stop_type == "word":
@@ -379,7 +379,7 @@ def _split(ids: Sequence[int], end: int) -> list[Sequence[int]]:
     return [*groups[:-1]]
 
 
-def _served(card: _Card) -> ServedModel:
+def _served(card: _ServerCard) -> ServedModel:
     meta = card.meta or _Meta()
     name = re.split(r"[/\\]", card.id)[-1] if card.id.endswith(".gguf") else card.id
     quantisation = re.sub(r" - ([SML])\w+$", r"_\1", meta.ftype.removeprefix("(guessed) ").removeprefix("all "))
@@ -400,7 +400,7 @@ def _prefilling(progress: _Progress) -> Prefilling:
     return Prefilling(done, total, speed, (total - done) / speed if speed else 0.0)
 
 
-def _finished(last: _Chunk, sampling: Sampling, n_ctx: int) -> Finished:
+def _finished(last: _ServerChunk, sampling: Sampling, n_ctx: int) -> Finished:
     timed = last.timings
     usage = Usage(last.tokens_evaluated, timed.cache_n, max(0, last.tokens_predicted - (last.stop_type == "eos")))
     return Finished(

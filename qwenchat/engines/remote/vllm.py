@@ -50,21 +50,21 @@ _AT_ONCE = 16
 """Texts that are tokenised at the same time."""
 
 
-class _Card(msgspec.Struct, frozen=True):
+class _VllmCard(msgspec.Struct, frozen=True):
     id: str
     root: str | None = None
     max_model_len: Natural | None = None
 
 
-class _Cards(msgspec.Struct, frozen=True):
-    data: list[_Card]
+class _VllmCards(msgspec.Struct, frozen=True):
+    data: list[_VllmCard]
 
 
-class _TokenReply(msgspec.Struct, frozen=True):
+class _VllmTokens(msgspec.Struct, frozen=True):
     tokens: list[TokenId]
 
 
-class _TextReply(msgspec.Struct, frozen=True):
+class _VllmText(msgspec.Struct, frozen=True):
     prompt: str
 
 
@@ -113,7 +113,7 @@ class _Usage(msgspec.Struct, frozen=True):
     prompt_tokens_details: _Details | None = None
 
 
-class _Chunk(msgspec.Struct, frozen=True):
+class _VllmChunk(msgspec.Struct, frozen=True):
     choices: list[_Choice] = []
     usage: _Usage | None = None
 
@@ -140,7 +140,7 @@ class VllmApi:
                 n_ctx=card.max_model_len or 0,
                 version=clean_line(card.root or ""),
             )
-            for card in shaped(self._server, reply, _Cards).data
+            for card in shaped(self._server, reply, _VllmCards).data
         ]
 
     async def prepare(self, model: str, *, n_ctx: int = 0) -> ServedModel:
@@ -205,7 +205,7 @@ class VllmApi:
         ended, usage = _Choice(), _Usage()
         async with self._http.events(f"{self._server.root}/v1/completions", body) as events:
             async for event in events:
-                chunk = shaped(self._server, event, _Chunk)
+                chunk = shaped(self._server, event, _VllmChunk)
                 usage = chunk.usage or usage
                 for choice in chunk.choices:
                     waiting += vocabulary.text_among(choice.token_ids or ())
@@ -261,12 +261,12 @@ class VllmVocabulary:
         tokens = await self._ids({**chat, "add_generation_prompt": True, "add_special_tokens": False})
         body = {"model": self._model, "tokens": tokens}
         reply = await self._http.post(f"{self._http.server.root}/detokenize", body)
-        return shaped(self._http.server, reply, _TextReply).prompt
+        return shaped(self._http.server, reply, _VllmText).prompt
 
     async def _ids(self, body: dict[str, object]) -> list[int]:
         async with self._at_once:
             reply = await self._http.post(f"{self._http.server.root}/tokenize", {"model": self._model, **body})
-        return shaped(self._http.server, reply, _TokenReply).tokens
+        return shaped(self._http.server, reply, _VllmTokens).tokens
 
 
 def _numbers(sampling: Sampling) -> dict[str, float]:

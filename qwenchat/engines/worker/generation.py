@@ -64,8 +64,12 @@ class GenerationJob:
         *,
         report: Callable[[WorkerReply], None],
         constraint: "Future[Constraint] | None" = None,
+        scored_from: int | None = None,
     ) -> None:
-        """Prepare the job in a slot of its own; what the `constraint` allows is known when the prompt is decoded."""
+        """Prepare the job in a slot of its own; what the `constraint` allows is known when the prompt is decoded.
+
+        The chances of the prompt's tokens are reported from `scored_from` on; None: of no token.
+        """
         self.id, self.slot = request.id, slot
         self.awaited: Future[Constraint] | None = None
         """What the job waits for, where it has nothing to decode."""
@@ -84,7 +88,7 @@ class GenerationJob:
         long by its chances."""
         self._chances: deque[tuple[TokenChance, ...]] = deque()
         """Of the tokens that were not sent yet, where they are asked for."""
-        self._chance_count, self._is_scored = request.chances, request.is_scored
+        self._chance_count, self._scored_from = request.chances, scored_from
         self._text = Detokenizer(model.vocabulary.piece, stops)
         self._started = time.perf_counter()
         self._sent = 0.0
@@ -97,11 +101,12 @@ class GenerationJob:
             self._report(RequestFailed(self.id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
             return
         with ExitStack() as resources:
-            if self._is_scored:
-                self.slot.truncate(0)  # the chances of all tokens are asked for
+            if self._scored_from is not None:
+                self.slot.truncate(max(0, self._scored_from - 1))  # the token before has the chances of the next one
             cached = self.slot.reuse(self._prompt, exact=self._is_exact)
-            chances = Chances(self._model, self._chance_count) if self._chance_count or self._is_scored else None
-            if chances:
+            chances = None
+            if self._chance_count or self._scored_from is not None:
+                chances = Chances(self._model, max(1, self._chance_count))
                 resources.enter_context(closing(chances))
             try:
                 output = yield from self._prefill(cached, chances)
@@ -145,11 +150,12 @@ class GenerationJob:
         total = len(self._prompt) - cached
         self._report(WorkerProgress(self.id, 0, total, 0.0))
         while done < len(self._prompt):
-            step = Step(self.slot, self._next_chunk(done), self._is_scored, self._is_exact)
+            is_scored = self._scored_from is not None and done >= self._scored_from - 1
+            step = Step(self.slot, self._next_chunk(done), is_scored, self._is_exact)
             output = yield step
             if output is None:
                 return None
-            if chances and self._is_scored:
+            if chances and is_scored:
                 self._report_scores(chances, step, output)
             done += len(step.tokens)
             self._model.has_prefilled = True
@@ -172,8 +178,9 @@ class GenerationJob:
             size = math.ceil(rest / math.ceil(rest / model.prefill_step))
         else:
             size = SHARED_STEP
-        if self._is_scored:
-            size = min(size, MOST_OUTPUTS)
+        if self._scored_from is not None:
+            unscored = self._scored_from - 1 - done
+            size = min(size, unscored if unscored > 0 else MOST_OUTPUTS)
         return self._prompt[done : done + min(size, model.longest_step)]
 
     def _report_scores(self, chances: Chances, step: Step, output: int) -> None:
@@ -267,7 +274,7 @@ class GenerationJob:
 
     def _report_end(self, token: int, chances: Chances | None) -> None:
         """Report the chances of the token that ends the answer, where those of the prompt were asked for, too."""
-        if chances and self._is_scored:
+        if chances and self._scored_from is not None:
             self._send()
             self._report(Piece(self.id, "", (token,), apart=True, chances=(chances.of(token),)))
 

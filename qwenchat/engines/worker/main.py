@@ -225,9 +225,20 @@ class Worker:
         model, schedule = self._ready()
         is_bound = request.sampling.schema or (request.calls and request.calls.tools)
         constraint = self._constraint(request) if is_bound else None
-        prompt = self._prompt(request.parts)
-        slot = schedule.take_slot(prompt)
-        schedule.start(GenerationJob(model, slot, request, prompt, report=self._replies.put, constraint=constraint))
+        prompt, scored_from = self._prompt(request.parts), None
+        if request.scored_parts:
+            before = request.parts[: -request.scored_parts]
+            scored_from = len(self._prompt(before)) if before else 0
+        job = GenerationJob(
+            model,
+            schedule.take_slot(prompt),
+            request,
+            prompt,
+            report=self._replies.put,
+            constraint=constraint,
+            scored_from=scored_from,
+        )
+        schedule.start(job)
 
     def _compute(self, request: protocol.WorkerRequest) -> None:
         if isinstance(request, Load):

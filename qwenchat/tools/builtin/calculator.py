@@ -48,7 +48,7 @@ _PERCENT = re.compile(r"(\d)\s*%\s*of\b")
 _Value = Fraction | float
 
 
-class _Arguments(Arguments, frozen=True):
+class _CalculatorArguments(Arguments, frozen=True):
     expression: Annotated[str, Meta(description="What to calculate, such as A*B, N% of A or sqrt(A)")]
 
 
@@ -62,11 +62,11 @@ class Calculator:
     def spec(self) -> ToolSpec:
         """Its description for the model."""
         description = "Calculate exactly. Use it for every calculation with numbers."
-        return ToolSpec(name="calculator", description=description, parameters=schema_of(_Arguments))
+        return ToolSpec(name="calculator", description=description, parameters=schema_of(_CalculatorArguments))
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return `expression = value`. Raises ToolError."""
-        expression = given(arguments, _Arguments).expression
+        expression = given(arguments, _CalculatorArguments).expression
         value, is_exact = calculated(expression)
         return f"{clean_line(expression, _LONGEST).rstrip(' =?？')} {'=' if is_exact else '≈'} {value}"
 

@@ -71,7 +71,7 @@ _DATE = re.compile(r"\s*(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})(?!\d)", re.ASC
 _OFFSET = re.compile(r"(?:utc|gmt)([+-]\d{1,2})(?::?([0-5]\d))?", re.ASCII)
 
 
-class _Place(Arguments, frozen=True):
+class _PlaceArguments(Arguments, frozen=True):
     place: Annotated[str, Meta(description="The city; empty: here")] = ""
 
 
@@ -99,12 +99,12 @@ class DateTime:
         return ToolSpec(
             name="date_time",
             description="Get the time, the date and the day of the week now, in any city.",
-            parameters=schema_of(_Place),
+            parameters=schema_of(_PlaceArguments),
         )
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return the date and the time in a sentence. Raises ToolError."""
-        place = given(arguments, _Place).place
+        place = given(arguments, _PlaceArguments).place
         now = self.now(None if _key(place) in _HERE else self._zone(place))
         return f"It is {_named_day(now.date())}, {now:%H:%M:%S} in {_named_zone(now)}."
 

@@ -61,7 +61,7 @@ def is_public(address: Address) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
-class _Arguments(Arguments, frozen=True):
+class _FetchArguments(Arguments, frozen=True):
     url: Annotated[str, Meta(description="The address of the page, with https://")]
 
 
@@ -77,13 +77,15 @@ class FetchPage:
     @property
     def spec(self) -> ToolSpec:
         """Its description for the model."""
-        return ToolSpec(name="fetch_page", description="Read a web page by its URL.", parameters=schema_of(_Arguments))
+        return ToolSpec(
+            name="fetch_page", description="Read a web page by its URL.", parameters=schema_of(_FetchArguments)
+        )
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return the text of a page. Raises ToolError."""
         import httpx2  # noqa: PLC0415 - a tenth of a second that few chats need
 
-        url = _parsed(given(arguments, _Arguments).url)
+        url = _parsed(given(arguments, _FetchArguments).url)
         try:
             async with (
                 asyncio.timeout(_TIME_LIMIT_S),

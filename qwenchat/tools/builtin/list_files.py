@@ -17,7 +17,7 @@ _MOST = 200
 """Entries of a result."""
 
 
-class _Arguments(Arguments, frozen=True):
+class _ListArguments(Arguments, frozen=True):
     folder: Annotated[str, Meta(description="The folder: {folders}")] = ""
 
 
@@ -34,12 +34,12 @@ class ListFiles:
         return ToolSpec(
             name="list_files",
             description="List the files in a folder.",
-            parameters=schema_of(_Arguments, folders=self.folders.labels),
+            parameters=schema_of(_ListArguments, folders=self.folders.labels),
         )
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return one line for each entry. Raises ToolError."""
-        return await asyncio.to_thread(self._listed, given(arguments, _Arguments).folder)
+        return await asyncio.to_thread(self._listed, given(arguments, _ListArguments).folder)
 
     def _listed(self, folder: str) -> str:
         places = self.folders.places(folder)

@@ -21,7 +21,7 @@ _WIDEST = 4
 """Bytes of a character."""
 
 
-class _Arguments(Arguments, frozen=True):
+class _ReadArguments(Arguments, frozen=True):
     path: Annotated[str, Meta(description="The file, with its folder: {folders}")]
     offset: Annotated[int, Meta(ge=0)] = 0
     """The byte to begin at; results say where the next piece begins."""
@@ -40,13 +40,18 @@ class ReadFile:
         return ToolSpec(
             name="read_file",
             description="Get what a file says, what is written in it.",
-            parameters=schema_of(_Arguments, folders=self.folders.labels),
+            parameters=schema_of(_ReadArguments, folders=self.folders.labels),
         )
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return a piece of the file, and where the next one begins. Raises ToolError."""
-        wanted = given(arguments, _Arguments)
+        wanted = given(arguments, _ReadArguments)
         return await asyncio.to_thread(self._piece, wanted.path, wanted.offset)
+
+    def opened(self, arguments: Mapping[str, object]) -> str:
+        path = given(arguments, _ReadArguments).path.strip()
+        place = self.folders.place(path)
+        return "" if path in (place.shown, str(place.path)) else str(place.path)
 
     def _piece(self, path: str, offset: int) -> str:
         place = self.folders.place(path)

@@ -26,7 +26,7 @@ _BEGINNING, _HEAD = 1 << 20, 16 << 10
 """Bytes of a file that are searched, and those that decide about its encoding."""
 
 
-class _Arguments(Arguments, frozen=True):
+class _SearchFilesArguments(Arguments, frozen=True):
     text: Annotated[str, Meta(min_length=1, description="The words")]
     folder: Annotated[str, Meta(description="The folder: {folders}")] = ""
 
@@ -44,12 +44,12 @@ class SearchFiles:
         return ToolSpec(
             name="search_files",
             description="Find the files that mention words.",
-            parameters=schema_of(_Arguments, folders=self.folders.labels),
+            parameters=schema_of(_SearchFilesArguments, folders=self.folders.labels),
         )
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return one line for each match. Raises ToolError."""
-        wanted = given(arguments, _Arguments)
+        wanted = given(arguments, _SearchFilesArguments)
         words = " ".join(wanted.text.casefold().split())
         if not words:
             raise ToolError("Give the words to find.")

@@ -6,6 +6,7 @@ a dialog, notifying. It decides nothing about chats.
 
 import asyncio
 import traceback
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import cached_property
@@ -95,7 +96,10 @@ class ChatContext:
 
     def run(self, work: Coroutine[object, object, object], group: str = "work", *, exclusive: bool = False) -> None:
         """Begin work whose errors become notifications; `exclusive` work ends what its group did before."""
-        self._screen.run_worker(self.guard(work), group=group, exclusive=exclusive)
+        guarded = self.guard(work)
+        worker = self._screen.run_worker(guarded, group=group, exclusive=exclusive)
+        for coroutine in (guarded, work):  # what Textual cancels before its first step is never awaited
+            weakref.finalize(worker, coroutine.close)
 
     async def wait_for(self, group: str, seconds: float) -> None:
         """Wait until the work of a group has ended, no longer than so many seconds."""

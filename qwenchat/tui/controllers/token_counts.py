@@ -76,8 +76,9 @@ class TokenCountController:
         if session_id != self._open.id:
             return
         self._open.show_usage(ContextUsage.of(plan) if plan else None)
-        if not editing:
-            self._open.show_first_seen(seen_of.first_seen if seen_of else None)
+        if not editing:  # the guide never sees earlier messages: that is no news
+            trims = seen_of is not None and model.info is not None and model.info.reads_history
+            self._open.show_first_seen(seen_of.first_seen if seen_of and trims else None)
 
     async def _show_forecasts(self, text: str) -> None:
         """Show what reading each attachment takes with the question as it is written: nothing before a model is ready.

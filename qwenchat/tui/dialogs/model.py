@@ -8,7 +8,8 @@ from textual.app import ComposeResult
 from textual.types import CSSPathType
 from textual.widgets import Button, Static
 
-from qwenchat.i18n import _, sentences
+from qwenchat.i18n import _
+from qwenchat.models.recommendation import free_words
 from qwenchat.models.reference import GuideReference
 from qwenchat.runtime.downloads import BackgroundDownloads
 from qwenchat.runtime.program import Program
@@ -74,12 +75,6 @@ class WelcomeScreen(Dialog[str | None]):
 
     @on(ModelList.Surveyed)
     def _show_machine(self, event: ModelList.Surveyed) -> None:
-        has = event.found.resources
-        words = _("Free: {ram} of memory, {disk} of disk space.")
-        if has.gpu_available:
-            words = _("Free: {ram} of memory, {gpu} of GPU memory, {disk} of disk space.")
-        sizes = {"ram": has.ram_available, "gpu": has.gpu_available, "disk": has.disk_free}
-        free = words.format(**{name: human_size(size) for name, size in sizes.items()})
         best, guide = event.found.recommended, self.query_one("#guide")
         offer = self.query_one("#recommended", Button)
         offer.display = best is not None and best.local is None
@@ -89,7 +84,7 @@ class WelcomeScreen(Dialog[str | None]):
         first = next((button for button in (guide, offer) if button.display), None)
         if first and not self.query_one(Filter).value:
             first.focus()
-        self.query_one("#machine", Static).update(sentences(free, _("~ = estimate.")))
+        self.query_one("#machine", Static).update(free_words(event.found.resources))
 
     @on(Button.Pressed, "#guide")
     def _try_guide(self) -> None:

@@ -80,11 +80,11 @@ class ToolsScreen(Dialog[bool]):
         words = ", ".join(folders) if folders else _("none, so the model can read no files")
         self.query_one("#folders", Prose).update(clean_line(labelled(_("Folders"), words), 1000))
         try:
-            self._tools = self._source.own(self._session.id)
+            self._tools = await self._source.own(self._session)
             self._show()
             starting = await self._source.server_names()
             self._show_servers([labelled(clean_line(name), _("starting…")) for name in starting])
-            self._tools = await self._source.all(self._session.id)
+            self._tools = await self._source.all(self._session)
         except QwenchatError as error:
             self.query_one("#about-tools", Complaint).show(error)
         self._show_servers(self._server_lines())

@@ -160,8 +160,9 @@ class TrashScreen(Dialog[bool]):
         rows = []
         for session in sessions:
             deleted = session.trashed or 0
-            gone = _("expires {when}").format(when=_date(deleted + self._days * _DAY_MS)) if self._days else ""
-            rows.append((_title(session), _("deleted {when}").format(when=_date(deleted)), gone))
+            expires = _moment(deleted + self._days * _DAY_MS, "%Y-%m-%d")
+            gone = _("expires {when}").format(when=expires) if self._days else ""
+            rows.append((_title(session), _("deleted {when}").format(when=_moment(deleted, "%Y-%m-%d %H:%M")), gone))
         return rows
 
     @property
@@ -180,5 +181,5 @@ def _title(session: Session) -> str:
     return clean_line(session.title, 60) or _("New chat")
 
 
-def _date(when: int) -> str:
-    return time.strftime("%Y-%m-%d", time.localtime(when / 1000))
+def _moment(when: int, form: str) -> str:
+    return time.strftime(form, time.localtime(when / 1000))

@@ -476,7 +476,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             await self.context.close()
 
     def _run_action_soon(self, action: str) -> None:
-        self.run_worker(self.run_action(f"screen.{action}"))
+        self.context.run(self.run_action(f"screen.{action}"))
 
     # What the sidebar reads; in threads
 
