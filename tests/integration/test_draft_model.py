@@ -260,14 +260,18 @@ def replace_path(draft: DraftModel, path: Path) -> DraftModel:
 
 async def test_the_program_finds_a_draft_model_by_itself(files: Files, tmp_path: Path) -> None:
     """`large.gguf` is in a folder with models of the same tokens, some of which are small enough."""
-    environ = {"QWENCHAT_HOME": str(tmp_path), "QWENCHAT_HUB_FOLDERS": str(files.right.parent)}
-    program = Program(environ | {"QWENCHAT_MODEL_DEFAULT": str(files.large.path)})
+    environ = {
+        "QWENCHAT_HOME": str(tmp_path),
+        "QWENCHAT_HUB_FOLDERS": str(files.right.parent),
+        "QWENCHAT_MODEL_DEFAULT": str(files.large.path),
+    }
+    program = Program(environ)
     draft = program.planner(str(files.large.path), LoadOptions())([]).plan.draft
     assert draft and Path(os.fsdecode(draft.path)).name in ("right.gguf", "wrong.gguf", "unsure.gguf")
     assert [found.check for found in drafts(program)] == ["draft"]
     assert not program.planner(str(files.right), LoadOptions())([]).plan.draft
-    assert not list(drafts(Program(program.environ | {"QWENCHAT_MODEL_DRAFT": "off"})))
-    named = Program(program.environ | {"QWENCHAT_MODEL_DRAFT": str(files.right)})
+    assert not list(drafts(Program(environ | {"QWENCHAT_MODEL_DRAFT": "off"})))
+    named = Program(environ | {"QWENCHAT_MODEL_DRAFT": str(files.right)})
     running = named.engine(str(files.large.path), LoadOptions(ctx=1024))
     try:
         said = await answer(running, questions("Hello"), GREEDY)
