@@ -31,7 +31,7 @@ async def test_a_question_is_prefilled_while_others_decode(
 ) -> None:
     monkeypatch.setattr(prefill_progress, "EVERY_S", 3600.0)  # what is reported comes from the worker alone
     async with engine(endless.path, tmp_path, parallel=2, n_ctx=2048, threads=1) as made:
-        first = made.generate(request(questions("go"), replace(GREEDY, max_tokens=400)))
+        first = made.generate(request(questions("go"), replace(GREEDY, max_tokens=1900)))
         await anext(first)
         second = await answer(made, questions("long " * 300), replace(GREEDY, max_tokens=5))
         began_before = [event async for event in first]
@@ -39,7 +39,7 @@ async def test_a_question_is_prefilled_while_others_decode(
     assert all(
         event.done - before.done <= 64 for before, event in zip(second.prefill, second.prefill[1:], strict=False)
     )
-    assert sum(len(event.token_ids) for event in began_before if isinstance(event, Delta)) == 400
+    assert sum(len(event.token_ids) for event in began_before if isinstance(event, Delta)) == 1900
 
 
 async def test_the_slot_with_most_of_a_prompt_is_taken(endless: Chain, tmp_path: Path) -> None:
