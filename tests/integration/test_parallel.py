@@ -30,16 +30,18 @@ async def test_a_question_is_prefilled_while_others_decode(
     endless: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefill_progress, "EVERY_S", 3600.0)  # what is reported comes from the worker alone
-    async with engine(endless.path, tmp_path, parallel=2, n_ctx=2048, threads=1) as made:
-        first = made.generate(request(questions("go"), replace(GREEDY, max_tokens=1900)))
+    async with engine(endless.path, tmp_path, parallel=2, n_ctx=16_384, threads=1) as made:
+        first = made.generate(request(questions("go"), GREEDY))
         await anext(first)
         second = await answer(made, questions("long " * 300), replace(GREEDY, max_tokens=5))
+        await first.cancel()
         began_before = [event async for event in first]
     assert second.finished.reason is FinishReason.LENGTH
     assert all(
         event.done - before.done <= 64 for before, event in zip(second.prefill, second.prefill[1:], strict=False)
     )
-    assert sum(len(event.token_ids) for event in began_before if isinstance(event, Delta)) == 1900
+    decoded = sum(len(event.token_ids) for event in began_before if isinstance(event, Delta))
+    assert decoded >= len(second.prefill), "a token in each step of the other"
 
 
 async def test_the_slot_with_most_of_a_prompt_is_taken(endless: Chain, tmp_path: Path) -> None:
