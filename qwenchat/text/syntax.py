@@ -29,6 +29,9 @@ def fault(error: Exception, text: str) -> str:
     elif found := _OF_MSGSPEC.search(str(error)):
         before = text.encode()[: int(found[1])].decode("utf-8", "ignore")
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    if not column:
-        return _("line {line}").format(line=line)
+    return place(line, column) if column else _("line {line}").format(line=line)
+
+
+def place(line: int | str, column: int | str) -> str:
+    """Return a place in a text, as a clause; both numbers begin at 1."""
     return _("line {line}, column {column}").format(line=line, column=column)
