@@ -1,6 +1,7 @@
 """Several requests on one model: they are decoded together, and each behaves as if it were alone."""
 
 import asyncio
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,29 @@ async def test_a_schema_binds_its_own_answer_alone(tiny: Path, tmp_path: Path) -
             await answer(made, questions("three"), replace(bound, schema='{"not": {}}'))
     assert {each.text for each in chosen} <= {'"yes"', '"no"'}
     assert len(free.ids) == 30
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_an_answer_with_a_schema_does_not_wait_for_one_without(
+    count: int, endless: Chain, tmp_path: Path
+) -> None:
+    """Its schema is made while others decode, which overwrite the logits of its prompt."""
+    numbers = '", "'.join(str(number) for number in range(2000))
+    async with engine(endless.path, tmp_path, parallel=1 + count, n_ctx=16_384, threads=1) as made:
+        free = made.generate(request(questions("go"), GREEDY))
+        while not isinstance(await anext(free), Delta):
+            pass
+        chosen = await asyncio.gather(
+            *(
+                answer(made, questions(f"say {place}"), replace(GREEDY, schema=f'{{"enum": ["{place}", "{numbers}"]}}'))
+                for place in range(count)
+            )
+        )
+        await free.cancel()
+        rest = await read(free)
+    assert [json.loads(each.text) in map(str, range(2000)) for each in chosen] == [True] * count
+    assert rest.finished.reason is FinishReason.CANCELLED
+    assert set(rest.ids) == set(endless.ids)
 
 
 async def test_a_worker_that_dies_fails_all_requests_and_starts_again(endless: Chain, tmp_path: Path) -> None:

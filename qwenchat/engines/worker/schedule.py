@@ -67,6 +67,8 @@ class Schedule:
         self._model.abort.clear()
         for each in [each for each in self._running if self._is_cancelled(each.job.id)]:
             self._go_on(each, None)
+        for each in [each for each in self._running if each.job.awaited and each.job.awaited.done()]:
+            self._go_on(each, 0)
         ready = self._batch()
         if not ready:
             self._wait()
@@ -96,10 +98,7 @@ class Schedule:
 
     def _wait(self) -> None:
         """Wait for what one of the jobs waits for."""
-        waiting = [each for each in self._running if each.job.awaited]
-        wait([each.job.awaited for each in waiting if each.job.awaited], _WAIT_S, FIRST_COMPLETED)
-        for each in waiting:
-            self._go_on(each, 0)
+        wait([each.job.awaited for each in self._running if each.job.awaited], _WAIT_S, FIRST_COMPLETED)
 
     def _go_on(self, running: _ActiveJob, result: int | DecodeFailed | None) -> None:
         """Let a job go on with the result of its step: the place of its logits, None where it is cancelled."""
