@@ -92,7 +92,6 @@ def test_a_step_that_another_job_stopped_is_finished_and_nothing_of_it_decoded_t
     model.has_prefilled = True
     cancelled, nodes, stops_at = set[int](), 0, 0
 
-    @model.c.ggml_abort_callback
     def is_stopped(_data: object) -> bool:
         """Count the nodes of llama.cpp's graphs; at one of them, the second job is cancelled."""
         nonlocal nodes
@@ -101,7 +100,8 @@ def test_a_step_that_another_job_stopped_is_finished_and_nothing_of_it_decoded_t
             cancelled.add(2)
         return nodes == stops_at
 
-    model.c.llama_set_abort_callback(model.ctx, is_stopped, None)
+    callback = model.c.ggml_abort_callback(is_stopped)
+    model.c.llama_set_abort_callback(model.ctx, callback, None)
     schedule = Schedule(model, cancelled.__contains__, lambda number, error: ended.append(number))
     prompt = array("i", [place % 300 for place in range(CHUNK)])
 
