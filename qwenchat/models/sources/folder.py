@@ -10,6 +10,7 @@ import msgspec
 from qwenchat.models.download.retry import SourceError, SourceFault
 from qwenchat.models.file_names import is_safe
 from qwenchat.models.sources.source import Location, RemoteFile
+from qwenchat.text import syntax
 
 MANIFEST_NAME = "bundle.json"
 
@@ -51,7 +52,7 @@ class FolderSource:
         try:
             manifest = msgspec.json.decode(content, type=Manifest)
         except (ValueError, RecursionError) as error:
-            detail = f"{MANIFEST_NAME}: {error}"
+            detail = f"{MANIFEST_NAME}: {syntax.fault(error, content)}"
             raise SourceError(SourceFault.SOURCE_READ, str(self._folder), detail=detail) from error
         return [RemoteFile(file.name, file.size, file.sha256) for file in manifest.files]
 
