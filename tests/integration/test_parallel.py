@@ -56,6 +56,19 @@ async def test_the_slot_with_most_of_a_prompt_is_taken(endless: Chain, tmp_path:
     assert [each.usage.cached_tokens for each in again] == [each.usage.prompt_tokens - 1 for each in again]
 
 
+async def test_a_chat_is_not_dropped_from_its_slot_for_another_that_begins_alike(
+    endless: Chain, tmp_path: Path
+) -> None:
+    """All chats have the same system prompt. One after the other, each is in a slot of its own."""
+    short = replace(LIKELIEST, max_tokens=4)
+    async with engine(endless.path, tmp_path, parallel=2, n_ctx=1024, threads=1) as made:
+        chats = [questions("apple " * 40), questions("pear " * 50)]
+        for each in chats:
+            await answer(made, each, short)
+        again = [await answer(made, each, short) for each in chats]
+    assert [each.usage.cached_tokens for each in again] == [each.usage.prompt_tokens - 1 for each in again]
+
+
 @pytest.mark.parametrize("when", ["prefill", "decode"])
 async def test_one_that_is_cancelled_disturbs_no_other(when: str, endless: Chain, tmp_path: Path) -> None:
     async with engine(endless.path, tmp_path, parallel=2, n_ctx=4096, threads=1) as made:

@@ -61,8 +61,14 @@ class Schedule:
         return bool(self._idle)
 
     def take_slot(self, prompt: "array[int]") -> CacheSlot:
-        """Take the free slot that has most of a prompt in it; it is free again when its job ends."""
+        """Take a free slot for a prompt; it is free again when its job ends.
+
+        It is the one that has most of the prompt in it, unless more than that would be dropped from it, such as a chat
+        that has only the system prompt in common: then the one that was used longest ago.
+        """
         slot = max(self._idle, key=lambda each: each.shared_with(prompt))
+        if 2 * slot.shared_with(prompt) < len(slot.cached):
+            slot = self._idle[0]
         self._idle.remove(slot)
         return slot
 
