@@ -172,7 +172,7 @@ def shell_advice(error: QwenchatError) -> str:
         RecoveryKind.USE_MODEL: "qwenchat --model {name}",
         RecoveryKind.DOWNLOAD: "qwenchat models pull {name}",
         RecoveryKind.RESUME_DOWNLOAD: _("the same command again"),
-        RecoveryKind.OTHER_SOURCE: "--from",
+        RecoveryKind.OTHER_SOURCE: _("--from hf, --from hf-mirror or --from modelscope"),
         RecoveryKind.OTHER_FOLDER: "--to",
         RecoveryKind.OTHER_REVISION: "--revision",
         RecoveryKind.VERIFY: "qwenchat models verify {name}",

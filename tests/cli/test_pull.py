@@ -228,6 +228,11 @@ def test_from_machine_to_machine_by_stick(standin: StandIn, model: bytes, tmp_pa
     assert [event["verified"] for event in events if event["event"] == "completed"] == [True]
     assert Path(events[-1]["path"]).read_bytes() == model
     assert str(tmp_path / "other") in events[-1]["path"]
+    third = {"HF_HOME": str(tmp_path / "third"), "QWENCHAT_HOME": str(tmp_path / "fresh")}
+    done = qwenchat("models", "pull", "7b", "--from", f"file:{stick}", **third)  # which would choose another one itself
+    assert done.returncode == 0 and Path(done.stdout.strip()).read_bytes() == model, done.stderr
+    done = qwenchat("models", "pull", "7b:q8_0", "--from", f"file:{stick}", **third)
+    assert done.returncode == 3 and str(stick) in done.stderr and "q4_k_m" in done.stderr
 
 
 def exported(*words: str | Path, stick: Path, model: bytes) -> tuple[str, Path]:

@@ -404,7 +404,7 @@ def _words(fault: SourceFault) -> tuple[str, str]:
             _("Unset HF_HUB_OFFLINE and hub.offline; a folder needs no connection."),
         ),
         SourceFault.SOURCE_READ: (
-            _("{subject} can't be read: {detail}."),
+            _("{subject} can't be read from {host}: {detail}."),
             _("Check that the drive is still connected."),
         ),
     }[fault]

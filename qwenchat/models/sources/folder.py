@@ -40,7 +40,7 @@ class FolderSource:
 
     @property
     def name(self) -> str:
-        return "file"
+        return f"file:{self._folder}"
 
     def files(self, repo: str, revision: str) -> list[RemoteFile]:
         try:
