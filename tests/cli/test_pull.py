@@ -228,10 +228,11 @@ def test_from_machine_to_machine_by_stick(standin: StandIn, model: bytes, tmp_pa
     assert [event["verified"] for event in events if event["event"] == "completed"] == [True]
     assert Path(events[-1]["path"]).read_bytes() == model
     assert str(tmp_path / "other") in events[-1]["path"]
-    third = {"HF_HOME": str(tmp_path / "third"), "QWENCHAT_HOME": str(tmp_path / "fresh")}
-    done = qwenchat("models", "pull", "7b", "--from", f"file:{stick}", **third)  # which would choose another one itself
+    third, fresh = str(tmp_path / "third"), str(tmp_path / "fresh")
+    pull = ("models", "pull", "--from", f"file:{stick}")
+    done = qwenchat(*pull, "7b", HF_HOME=third, QWENCHAT_HOME=fresh)  # which would choose another one itself
     assert done.returncode == 0 and Path(done.stdout.strip()).read_bytes() == model, done.stderr
-    done = qwenchat("models", "pull", "7b:q8_0", "--from", f"file:{stick}", **third)
+    done = qwenchat(*pull, "7b:q8_0", HF_HOME=third, QWENCHAT_HOME=fresh)
     assert done.returncode == 3 and str(stick) in done.stderr and "q4_k_m" in done.stderr
 
 
