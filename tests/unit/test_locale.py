@@ -117,9 +117,9 @@ def test_an_error_is_chinese_by_the_locale() -> None:
 
 
 def test_what_the_system_says_is_chinese() -> None:
-    done = qwenchat("ask", "-f", "/none.txt", "hello", LANG="zh_CN.UTF-8")
+    done = qwenchat("sessions", "import", "/none.json", LANG="zh_CN.UTF-8")
     assert done.returncode == 8
-    assert done.stderr.splitlines()[0] == "错误：无法读取 /none.txt：文件或文件夹不存在。"
+    assert done.stderr.splitlines()[0] == "错误：/none.json：无法读取：文件或文件夹不存在。"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other words")
