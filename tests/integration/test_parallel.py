@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local import prefill_progress
+from qwenchat.engines.local.protocol import Done, Generate, PlainText, RunTimed, TimeRun
 from qwenchat.errors import EngineDied, WrongUse
 from tests.fakes import guide
 from tests.fakes.engines import GREEDY, LIKELIEST, answer, engine, questions, read, request
@@ -159,6 +161,32 @@ async def test_prompts_are_scored_side_by_side(endless: Chain, tmp_path: Path) -
         together = await asyncio.gather(*map(scored, prompts))
         alone = [list(await made.tokens([Turn("user", text)], Mode.RAW)) for text in prompts]
     assert together == alone
+
+
+async def test_one_that_is_cancelled_before_it_has_begun_is_cancelled_whatever_begins_before_it(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """Those of other programs have their numbers before they wait for their turn: later ones may come before them."""
+    async with engine(tiny, tmp_path, parallel=2) as made:
+        await made.load()
+        worker = made._worker
+        assert worker
+        first, second = worker.number(), worker.number()
+
+        async def reason(number: int) -> FinishReason:
+            async with aclosing(worker.ask(Generate(number, [PlainText("x")], replace(GREEDY, max_tokens=9)))) as got:
+                async for reply in got:
+                    if isinstance(reply, Done):
+                        return reply.reason
+            raise AssertionError("it never ended")
+
+        busy = asyncio.create_task(worker.ask_once(TimeRun(worker.number(), depth=0, prompt=2000, generate=0)))
+        await asyncio.sleep(0)
+        reasons = [asyncio.create_task(reason(number)) for number in (second, first)]
+        await asyncio.sleep(0)
+        worker.cancel(first)
+        assert isinstance(await busy, RunTimed)
+        assert await asyncio.gather(*reasons) == [FinishReason.LENGTH, FinishReason.CANCELLED]
 
 
 def of(token: int, chances: tuple[TokenChance, ...]) -> float:

@@ -1,6 +1,7 @@
 """What is drawn and what wakes the program, counted: while nothing happens, and while an answer streams."""
 
 import gc
+import sys
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -164,3 +165,10 @@ async def test_a_long_chat_is_kept_out_of_garbage_collections() -> None:
             await until(lambda: gc.get_freeze_count() > len(messages))
     finally:
         gc.unfreeze()
+
+
+async def test_what_draws_messages_is_imported_before_the_first_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "qwenchat.tui.transcript.message_layout"
+    monkeypatch.delitem(sys.modules, module)
+    async with chatting():
+        await until(lambda: module in sys.modules)

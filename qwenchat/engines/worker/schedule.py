@@ -6,7 +6,7 @@ With a single job it is a plain loop. Which requests there are, and how replies 
 from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenchat.engines.schema.refusal import SchemaRefused
 from qwenchat.engines.worker.c_api import DecodeFailed
@@ -74,13 +74,16 @@ class Schedule:
             self._wait()
             return
         outputs: Sequence[int | DecodeFailed]
+        before = [len(step.slot.cached) for _each, step in ready]
         try:
             outputs = self._model.decode(*(step for _each, step in ready))
         except DecodeFailed as error:
             outputs = [error] * len(ready)
-        for (each, _step), output in zip(
-            ready, outputs, strict=False
-        ):  # no outputs where a job was cancelled meanwhile
+        if not outputs:  # a job was cancelled meanwhile
+            for (each, step), cached in zip(ready, before, strict=True):
+                each.next = replace(step, tokens=step.tokens[len(step.slot.cached) - cached :])
+            return
+        for (each, _step), output in zip(ready, outputs, strict=True):
             self._running.remove(each)
             self._running.append(each)
             self._go_on(each, output)
