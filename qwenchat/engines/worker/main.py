@@ -201,7 +201,8 @@ class Worker:
                 with self._cancelling:
                     if request.id in self._known:
                         self._cancelled.add(request.id)
-                    if request.id in self._active:
+                    others_get_on = self._schedule is None or not self._schedule.must_get_on
+                    if request.id in self._active and (others_get_on or self._active <= self._cancelled):
                         self._abort.set()
             elif isinstance(request, Ping):
                 self._replies.put(Pong())
