@@ -12,7 +12,7 @@ import platformdirs
 from msgspec import Struct
 
 from qwenchat.errors import FileError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.text.safe import clean_line
 
 
@@ -150,7 +150,7 @@ def folder_problem(folder: Path) -> str:
     except NotADirectoryError:
         return _("it is not a folder")
     except OSError as error:
-        return error.strerror or str(error)
+        return reason_of(error)
     return ""
 
 
@@ -160,7 +160,7 @@ def private_folder(folder: Path) -> Path:
         make_private(folder)
     except OSError as error:
         raise FileError(
-            _("The folder {folder} can't be created: {reason}.").format(folder=folder, reason=error.strerror),
+            _("The folder {folder} can't be created: {reason}.").format(folder=folder, reason=reason_of(error)),
             _("Make it writable, or set QWENCHAT_HOME to a folder that is."),
         ) from error
     return folder

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 
 from qwenchat.chat.events import Delta, Prefilling, PromptScored, TokenChance
 from qwenchat.chat.message import FinishReason
-from qwenchat.chat.ports import Mode
+from qwenchat.chat.ports import Generation, Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local import prefill_progress
+from qwenchat.engines.local.protocol import Done, Generate, PlainText, RunTimed, TimeRun
 from qwenchat.errors import EngineDied, WrongUse
-from tests.fakes import guide
+from tests.fakes import ggufs, guide
 from tests.fakes.engines import GREEDY, LIKELIEST, answer, engine, questions, read, request
 from tests.fakes.ggufs import Chain
 
@@ -54,6 +56,19 @@ async def test_the_slot_with_most_of_a_prompt_is_taken(endless: Chain, tmp_path:
     assert [each.usage.cached_tokens for each in again] == [each.usage.prompt_tokens - 1 for each in again]
 
 
+async def test_a_chat_is_not_dropped_from_its_slot_for_another_that_begins_alike(
+    endless: Chain, tmp_path: Path
+) -> None:
+    """All chats have the same system prompt. One after the other, each is in a slot of its own."""
+    short = replace(LIKELIEST, max_tokens=4)
+    async with engine(endless.path, tmp_path, parallel=2, n_ctx=1024, threads=1) as made:
+        chats = [questions("apple " * 40), questions("pear " * 50)]
+        for each in chats:
+            await answer(made, each, short)
+        again = [await answer(made, each, short) for each in chats]
+    assert [each.usage.cached_tokens for each in again] == [each.usage.prompt_tokens - 1 for each in again]
+
+
 @pytest.mark.parametrize("when", ["prefill", "decode"])
 async def test_one_that_is_cancelled_disturbs_no_other(when: str, endless: Chain, tmp_path: Path) -> None:
     async with engine(endless.path, tmp_path, parallel=2, n_ctx=4096, threads=1) as made:
@@ -66,6 +81,40 @@ async def test_one_that_is_cancelled_disturbs_no_other(when: str, endless: Chain
         after = await answer(made, questions("go"), replace(GREEDY, max_tokens=20))
     assert stayed.ids == (endless.ids * 200)[:200]
     assert after.ids == (endless.ids * 20)[:20]
+
+
+async def test_one_gets_on_although_others_are_cancelled_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an editor does while its user types: each time, what is decoded together is stopped, and the next waits."""
+    monkeypatch.setattr(prefill_progress, "EVERY_S", 3600.0)  # what is reported comes from the worker alone
+    slow = ggufs.write_model(tmp_path / "slow.gguf", shape=ggufs.Shape(layers=4, width=512, heads=8, ff=2048))
+    done = [0]
+
+    async def watch(generation: Generation) -> None:
+        async for event in generation:
+            if isinstance(event, Prefilling):
+                done.append(event.done)
+
+    async with engine(slow, tmp_path, parallel=3, threads=1) as made:
+        long = made.generate(request(questions("long " * 700), GREEDY))
+        watching = asyncio.create_task(watch(long))
+        others = [made.generate(request(questions("go"), GREEDY))]
+        await anext(others[0])
+        worker, before = made._worker, done[-1]
+        assert worker
+        for _round in range(24):
+            last = max(worker._waiting)
+            others.append(made.generate(request(questions("go"), GREEDY)))
+            while max(worker._waiting) == last:
+                await asyncio.sleep(0)
+            await others[-2].cancel()
+            await anext(others[-1])
+        gained = done[-1] - before
+        for each in (long, *others):
+            await each.cancel()
+        await asyncio.gather(watching, *(read(each) for each in others))
+    assert gained >= 512
 
 
 async def test_a_schema_binds_its_own_answer_alone(tiny: Path, tmp_path: Path) -> None:
@@ -159,6 +208,32 @@ async def test_prompts_are_scored_side_by_side(endless: Chain, tmp_path: Path) -
         together = await asyncio.gather(*map(scored, prompts))
         alone = [list(await made.tokens([Turn("user", text)], Mode.RAW)) for text in prompts]
     assert together == alone
+
+
+async def test_one_that_is_cancelled_before_it_has_begun_is_cancelled_whatever_begins_before_it(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """Those of other programs have their numbers before they wait for their turn: later ones may come before them."""
+    async with engine(tiny, tmp_path, parallel=2) as made:
+        await made.load()
+        worker = made._worker
+        assert worker
+        first, second = worker.number(), worker.number()
+
+        async def reason(number: int) -> FinishReason:
+            async with aclosing(worker.ask(Generate(number, [PlainText("x")], replace(GREEDY, max_tokens=9)))) as got:
+                async for reply in got:
+                    if isinstance(reply, Done):
+                        return reply.reason
+            raise AssertionError("it never ended")
+
+        busy = asyncio.create_task(worker.ask_once(TimeRun(worker.number(), depth=0, prompt=2000, generate=0)))
+        await asyncio.sleep(0)
+        reasons = [asyncio.create_task(reason(number)) for number in (second, first)]
+        await asyncio.sleep(0)
+        worker.cancel(first)
+        assert isinstance(await busy, RunTimed)
+        assert await asyncio.gather(*reasons) == [FinishReason.LENGTH, FinishReason.CANCELLED]
 
 
 def of(token: int, chances: tuple[TokenChance, ...]) -> float:

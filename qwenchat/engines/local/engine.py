@@ -335,14 +335,13 @@ class LocalEngine:
             prompt_format = for_mode(loaded.format, request.mode)
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
             parts = _wire(prompt.parts)
-            number = worker.number()
-            generation.stop_by(partial(worker.cancel, number))
-            await loaded.slot.prepare(request.cache_key, parts)
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
             calls = await self._calls(request, prompt_format.calls)
             chances = min(request.chances, MOST_CHANCES)
+            generation.stop_by(lambda: None)  # a file that is written or read is not left half way
+            await loaded.slot.prepare(request.cache_key, parts)
             job = Generate(
-                number,
+                worker.number(),
                 parts,
                 request.sampling,
                 answered=answered,
@@ -350,6 +349,7 @@ class LocalEngine:
                 chances=chances,
                 scored_parts=prompt.parts_of_last(request.scored_turns),
             )
+            generation.stop_by(partial(worker.cancel, job.id))
             reader = call_reader(prompt_format.calls, request, opens_reasoning=bool(prompt_format.opening))
             progress = PrefillProgress(loaded.speed, generation.report)
             try:
