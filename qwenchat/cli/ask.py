@@ -29,7 +29,7 @@ from qwenchat.cli.consent import ask_to_send
 from qwenchat.cli.load_options import load_options, with_load_options
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.models.reference import GuideReference
 from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.model_choice import is_guide, model_to_ask, no_model, recommended_model
@@ -229,7 +229,7 @@ def _piped_text() -> str:
         if error.errno == errno.EBADF or isinstance(error, io.UnsupportedOperation):  # as nohup leaves it
             return ""
         raise FileError(
-            _("{file} can't be read: {reason}.").format(file=name, reason=error.strerror),
+            _("{file} can't be read: {reason}.").format(file=name, reason=reason_of(error)),
             _("Check the piped input, or add `</dev/null`."),
         ) from error
     return files.decode(data, name)

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.models.file_names import is_gguf
 from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line
@@ -115,7 +115,7 @@ class FolderReader:
                     content = file.read(1 << 20)
                 digests = _model_layers(content)
             except (OSError, ValueError, RecursionError) as error:
-                reason = error.strerror if isinstance(error, OSError) else syntax.fault(error, content)
+                reason = reason_of(error) if isinstance(error, OSError) else syntax.fault(error, content)
                 problem = _("its manifest can't be read: {reason}").format(reason=clean_line(reason or "", 200))
                 yield FoundFile(path, self._origin, name, repo=repo, problem=problem)
                 continue
@@ -181,7 +181,7 @@ class FolderReader:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            self._problems.append(FolderProblem(folder, self._origin, error.strerror or str(error)))
+            self._problems.append(FolderProblem(folder, self._origin, reason_of(error)))
             return []
 
 

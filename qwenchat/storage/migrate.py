@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from qwenchat.errors import StoreError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.storage.database import (
     BUSY_S,
     MemoryDatabase,
@@ -60,7 +60,7 @@ def migrate(file: Path, schema: Schema, *, upto: int | None = None, busy_s: floa
             _("Wait until it has finished, then try again."),
         ) from error
     except OSError as error:
-        raise unwritable(file, error.strerror or str(error)) from error
+        raise unwritable(file, reason_of(error)) from error
 
 
 def in_memory(schema: Schema) -> MemoryDatabase:

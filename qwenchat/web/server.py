@@ -25,7 +25,7 @@ from string import Template
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from qwenchat.i18n import _, language
+from qwenchat.i18n import _, language, reason_of
 from qwenchat.net.addresses import is_loopback, origin
 from qwenchat.web.tab import END_S, Size, Tab
 
@@ -138,7 +138,7 @@ class WebServer:
             tab = await Tab.open(self._command, self._environ, size)
         except OSError as error:
             await websocket.send_bytes(
-                _("The screen can't be started: {reason}.").format(reason=error.strerror).encode()
+                _("The screen can't be started: {reason}.").format(reason=reason_of(error)).encode()
             )
             return
         both = [asyncio.create_task(_draw(tab, websocket)), asyncio.create_task(_type(tab, websocket))]

@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from qwenchat.errors import FileError, NotFound, WrongUse
 from qwenchat.files import write_atomically
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.net.addresses import is_address, is_loopback
 from qwenchat.paths import is_missing, private_folder
 from qwenchat.text import syntax
@@ -175,7 +175,7 @@ def put(file: Path, name: str, server: ToolServerSettings | None) -> None:
         write_atomically(file, content)
     except OSError as error:
         raise FileError(
-            _("{file} can't be written: {reason}.").format(file=clean_line(str(file)), reason=error.strerror),
+            _("{file} can't be written: {reason}.").format(file=clean_line(str(file)), reason=reason_of(error)),
             _("Check the permissions of its folder."),
         ) from error
 
@@ -238,7 +238,7 @@ def _read(file: Path) -> str:
             )
         return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else _("it is not UTF-8")
+        reason = reason_of(error) if isinstance(error, OSError) else _("it is not UTF-8")
         raise FileError(
             _("{file} can't be read: {reason}.").format(file=clean_line(str(file)), reason=reason),
             _("Check its name and its permissions."),
