@@ -4,6 +4,7 @@ Linux only: memory is what `/proc` calls RssAnon, so that the pages of a model's
 not count. Nothing here decides what a program does meanwhile.
 """
 
+import os
 import re
 import statistics
 import time
@@ -19,6 +20,8 @@ _GROWTH = 0.05
 """The share of the memory after the warm-up that may be added by the end."""
 _LEAST = 30
 """Samples below which nothing is judged."""
+_THREADS = 3 + min(32, (os.cpu_count() or 1) + 4)
+"""Up to here, more threads are no growth: the screen has three, and asyncio fills its pool over time."""
 _SPAN_S = 600.0
 """Growth is given for ten minutes."""
 
@@ -75,7 +78,8 @@ def courses(samples: Sequence[Sample]) -> list[Course]:
         head, tail = values[:quarter], values[-quarter:]
         first, last = statistics.median(head), statistics.median(tail)
         slope = statistics.linear_regression([each.at_s for each in warm], values).slope * _SPAN_S
-        flat = last <= first * (1 + _GROWTH) if name == "memory_mb" else min(tail) <= max(head)
+        most = max(*head, _THREADS) if name == "threads" else max(head)
+        flat = last <= first * (1 + _GROWTH) if name == "memory_mb" else min(tail) <= most
         found.append(Course(name=name, first=first, last=last, slope=slope, is_flat=flat))
     return found
 
