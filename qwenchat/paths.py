@@ -6,18 +6,17 @@ Looking up a path creates nothing: folders are created when they are needed.
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+from msgspec import Struct
 
 from qwenchat.errors import FileError
 from qwenchat.i18n import _, reason_of
 from qwenchat.text.safe import clean_line
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(Struct, frozen=True):
     """The folders; QWENCHAT_HOME puts all of them below one folder, such as one on a USB stick."""
 
     config: Path

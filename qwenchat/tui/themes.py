@@ -11,7 +11,6 @@ import time
 import tomllib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -100,8 +99,7 @@ class ThemeFile(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab")
     """Any of Textual's own variables, such as `footer-key-foreground`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Themes:
+class Themes(Struct, frozen=True):
     """All themes by name, and what was wrong with those that can't be used."""
 
     by_name: dict[str, Theme]
