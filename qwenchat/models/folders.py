@@ -8,7 +8,7 @@ import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -87,7 +87,8 @@ class UsedModels:
                 yield path
 
 
-class ModelFolders(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFolders:
     """The folders to search for models."""
 
     own: tuple[Path, ...]
