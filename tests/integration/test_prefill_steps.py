@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.local.protocol import CHUNK, Generate, WorkerReply
+from qwenchat.engines.local.protocol import CHUNK, Generate, Scored, WorkerReply
 from qwenchat.engines.worker.c_api import Abort, bindings
 from qwenchat.engines.worker.cache_slot import EXACT_STEP, CacheSlot
 from qwenchat.engines.worker.generation import FIRST_STEP, SHARED_STEP, GenerationJob
@@ -65,6 +65,20 @@ def test_what_is_promised_needs_shorter_steps(model: LlamaModel) -> None:
     assert steps(model, 300, Generate(1, [], repeatable)) == [EXACT_STEP, EXACT_STEP, 300 - 2 * EXACT_STEP]
     assert steps(model, 70, Generate(1, [], FREE), scored_from=0) == [MOST_OUTPUTS, MOST_OUTPUTS, 70 - 2 * MOST_OUTPUTS]
     assert steps(model, 300, Generate(1, [], FREE), scored_from=261) == [260, MOST_OUTPUTS, 40 - MOST_OUTPUTS]
+
+
+@pytest.mark.parametrize("scored_from", [0, 1, 2])
+def test_the_tokens_that_are_asked_for_are_scored_and_no_other(model: LlamaModel, scored_from: int) -> None:
+    replies: list[WorkerReply] = []
+    prompt = array("i", range(50))
+    model.slots[0].truncate(0)
+    schedule = Schedule(model, lambda number: False, lambda number, error: None)
+    slot, request = schedule.take_slot(prompt), Generate(1, [], FREE)
+    schedule.start(GenerationJob(model, slot, request, prompt, report=replies.append, scored_from=scored_from))
+    while not schedule.is_idle:
+        schedule.step()
+    scored = [token for reply in replies if isinstance(reply, Scored) for token in reply.ids]
+    assert scored == prompt[scored_from:].tolist()
 
 
 def test_steps_are_short_where_peers_compute_which_can_not_be_stopped_within_one(tiny: Path) -> None:

@@ -188,11 +188,11 @@ class GenerationJob:
     def _report_scores(self, chances: Chances, step: Step, output: int) -> None:
         """Report the chances of the tokens that follow those of a step, the last of which has its logits at `output`.
 
-        The first token of the prompt follows none.
+        The first token of the prompt follows none, but is reported, too, where it is among those to be scored.
         """
         end = len(self.slot.cached)
         start = end - len(step.tokens)
-        if not start:
+        if not start and not self._scored_from:
             self._report(Scored(self.id, (self._prompt[0],), ((),)))
         found = []
         for place, token in enumerate(self._prompt[start + 1 : end + 1], output - len(step.tokens) + 1):
