@@ -5,10 +5,10 @@ one transaction. A database of a newer version or of another program is refused 
 """
 
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from msgspec import Struct
 
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _, reason_of
@@ -27,8 +27,7 @@ _COPIES = 2
 """The number of safety copies to retain; the oldest is deleted first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """The tables of one kind of database, as the migrations that make them."""
 
     folder: Path

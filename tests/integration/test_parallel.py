@@ -114,7 +114,7 @@ async def test_one_gets_on_although_others_are_cancelled_again_and_again(
         for each in (long, *others):
             await each.cancel()
         await asyncio.gather(watching, *(read(each) for each in others))
-    assert gained >= 512
+    assert gained >= 256
 
 
 async def test_a_schema_binds_its_own_answer_alone(tiny: Path, tmp_path: Path) -> None:
@@ -211,17 +211,18 @@ async def test_prompts_are_scored_side_by_side(endless: Chain, tmp_path: Path) -
 
 
 async def test_one_that_is_cancelled_before_it_has_begun_is_cancelled_whatever_begins_before_it(
-    tiny: Path, tmp_path: Path
+    endless: Chain, tmp_path: Path
 ) -> None:
     """Those of other programs have their numbers before they wait for their turn: later ones may come before them."""
-    async with engine(tiny, tmp_path, parallel=2) as made:
+    async with engine(endless.path, tmp_path, parallel=2, n_ctx=16_384, threads=1) as made:
         await made.load()
         worker = made._worker
         assert worker
         first, second = worker.number(), worker.number()
 
-        async def reason(number: int) -> FinishReason:
-            async with aclosing(worker.ask(Generate(number, [PlainText("x")], replace(GREEDY, max_tokens=9)))) as got:
+        async def reason(number: int, max_tokens: int) -> FinishReason:
+            job = Generate(number, [PlainText("x")], replace(GREEDY, max_tokens=max_tokens))
+            async with aclosing(worker.ask(job)) as got:
                 async for reply in got:
                     if isinstance(reply, Done):
                         return reply.reason
@@ -229,7 +230,7 @@ async def test_one_that_is_cancelled_before_it_has_begun_is_cancelled_whatever_b
 
         busy = asyncio.create_task(worker.ask_once(TimeRun(worker.number(), depth=0, prompt=2000, generate=0)))
         await asyncio.sleep(0)
-        reasons = [asyncio.create_task(reason(number)) for number in (second, first)]
+        reasons = [asyncio.create_task(reason(second, 9)), asyncio.create_task(reason(first, 16_000))]
         await asyncio.sleep(0)
         worker.cancel(first)
         assert isinstance(await busy, RunTimed)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.events import Delta, Prefilling
 from qwenchat.chat.message import FinishReason
@@ -48,7 +49,7 @@ async def attach() -> tuple[AttachedWorker, PlannedModel] | None:
         async for worker in found:
             plan = worker.shared.plan
             made = planned(Path(os.fsdecode(plan.path)))
-            return worker, replace(made, plan=plan)
+            return worker, structs.replace(made, plan=plan)
     return None
 
 

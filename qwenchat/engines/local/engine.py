@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec import structs
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, PromptScored
 from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, ModelInfo, Request, TokenCounts
@@ -252,7 +252,7 @@ class LocalEngine:
         loaded = await self._ready(progress)
         notice = _("The model file was changed while it was loaded, so it was loaded again.")
         info = replace(loaded.info, warnings=(*loaded.info.warnings, notice))
-        self._loaded = replace(loaded, info=info)
+        self._loaded = structs.replace(loaded, info=info)
         return self._loaded
 
     async def _unshared(self, loaded: LoadedModel) -> LoadedModel:
@@ -293,8 +293,8 @@ class LocalEngine:
         if planned.peers:
             planned = self._planner([*hello.devices, *await peers.connect(worker, hello, planned.peers)])
             worker.cancel_s = CANCEL_WITH_PEERS_S
-        plan = msgspec.structs.replace(planned.plan, extra_buffers=extra_buffers)
-        planned = self._planned = replace(planned, plan=plan)
+        plan = structs.replace(planned.plan, extra_buffers=extra_buffers)
+        planned = self._planned = structs.replace(planned, plan=plan)
         stamps = await asyncio.to_thread(planned.stamps)
         less = with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0)
         worker.recoveries = (START_AGAIN, *less)
