@@ -34,7 +34,7 @@ from qwenchat.tui.waiting_words import reading_words
 if TYPE_CHECKING:
     from qwenchat.chat.events import TurnEvent, WaitingToRetry
 
-_SPEED_EVERY_S = 0.5
+_SPEED_EVERY_S = 1.0
 
 
 class StreamingController:
