@@ -179,7 +179,8 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
                 ngettext("Move {count} session to the trash?", "Move {count} sessions to the trash?", count), count, yes
             )
         store.trash.put(*chosen)
-        output.say(_("Moved to the trash. Undo with `qwenchat sessions restore`."))
+        undo = _("Moved to the trash. Undo with `qwenchat sessions restore {sessions}`.")
+        output.say(undo.format(sessions=" ".join(chosen)))
     else:
         _confirm(ngettext("Delete {count} session forever?", "Delete {count} sessions forever?", count), count, yes)
         store.trash.delete_forever(*chosen)
@@ -199,7 +200,11 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
 def restore(program: Program, session_ids: tuple[str, ...]) -> None:
     """Restore sessions from the trash."""
     store = program.store
-    store.trash.restore(*(store.listing.resolve(prefix) for prefix in session_ids))
+    chosen = list(dict.fromkeys(store.listing.resolve(prefix) for prefix in session_ids))
+    store.trash.restore(*chosen)
+    count = len(chosen)
+    words = ngettext("{count} session restored.", "{count} sessions restored.", count)
+    Output.standard().say(words.format(count=count))
 
 
 def _confirm(question: str, count: int, yes: bool) -> None:

@@ -8,6 +8,7 @@ part gets its complete text back as one part.
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -92,6 +93,7 @@ def recover(file: Path) -> Recovered | None:
     elif not file.exists() or is_intact(file):
         return None
     new = file.with_name(file.name + ".recovering")
+    aside: Path | None = None
     try:
         _remove(new)
         migrate(new, rows.SCHEMA)
@@ -99,6 +101,8 @@ def recover(file: Path) -> Recovered | None:
         aside = _set_aside(file)
         new.rename(file)
     except OSError as error:
+        if aside:
+            _put_back(aside, file)
         raise unwritable(file, reason_of(error)) from error
     finally:
         _remove(new)
@@ -240,6 +244,15 @@ def _set_aside(file: Path) -> Path:
         wal.rename(aside.with_name(aside.name + "-wal"))
     file.with_name(file.name + "-shm").unlink(missing_ok=True)
     return aside
+
+
+def _put_back(aside: Path, file: Path) -> None:
+    """Undo `_set_aside`, as far as the disk lets it."""
+    with suppress(OSError):
+        aside.rename(file)
+        wal = aside.with_name(aside.name + "-wal")
+        if wal.exists():
+            wal.rename(file.with_name(file.name + "-wal"))
 
 
 def _remove(file: Path) -> None:

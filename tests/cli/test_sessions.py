@@ -227,10 +227,12 @@ def test_a_model_suggests_the_title(kept: Path, models: Path) -> None:
 
 
 def test_delete_and_restore(kept: Path) -> None:
-    assert qwenchat("sessions", "delete", FIRST).returncode == 0
+    deleted = qwenchat("sessions", "delete", FIRST[:-2])
+    assert deleted.returncode == 0 and f"`qwenchat sessions restore {FIRST}`" in deleted.stderr
     assert FIRST not in qwenchat("sessions", "list").stdout
     assert FIRST in qwenchat("sessions", "list", "--trash").stdout
-    assert qwenchat("sessions", "restore", FIRST).returncode == 0
+    restored = qwenchat("sessions", "restore", FIRST)
+    assert restored.returncode == 0 and "1 session restored." in restored.stderr
     refused = qwenchat("sessions", "delete", "--forever", FIRST)
     assert refused.returncode == 2 and "--yes" in refused.stderr
     code, drawn = on_terminal("sessions", "delete", "--forever", FIRST, answer=b"n\n")

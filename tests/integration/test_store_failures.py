@@ -1,5 +1,6 @@
 """A full disk, a folder that can't be written, a busy, a cut and a noisy file: one clear error, nothing lost."""
 
+import errno
 import os
 import random
 import resource
@@ -277,6 +278,30 @@ def test_damage_inside_a_value_is_reported_and_recovered(tmp_path: Path, whole: 
     assert store.session("s").id == "s" and len(store.tree("s")) == result.messages
     assert recover(file) is None
     store.close()
+
+
+@pytest.mark.parametrize("failing", ["sessions.db", "sessions.db.recovering"])
+def test_a_recovery_that_fails_changes_nothing(failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    store.close()
+    file = database_in(tmp_path)
+    file.write_bytes(file.read_bytes().replace(b'["papers', b'{"papers', 1))
+    before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
+
+    rename = Path.rename
+
+    def fails(path: Path, target: Path) -> Path:
+        if path.name == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(StoreError, match="Input/output error"):
+        patched.setattr(Path, "rename", fails)
+        recover(file)
+    assert {path.name: path.read_bytes() for path in file.parent.iterdir() if path.name in before} == before
+    assert not list(file.parent.glob("*.recovering*"))
+    assert recover(file)
 
 
 def test_a_whole_database_is_left_alone(tmp_path: Path) -> None:
