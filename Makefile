@@ -48,6 +48,6 @@ docs: pages
 lock:
 	(echo "# The exact versions that the project was last tested with. Made by: make lock"; \
 	uv pip compile -q --extra dev --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	pyproject.toml) > requirements-dev.lock
+	pyproject.toml) > lock.new && mv lock.new requirements-dev.lock || { rm -f lock.new; exit 1; }
 
 check: lint types imports test

@@ -1,7 +1,7 @@
 """`make locale`: collects every string that a user reads into each language's catalogue and compiles it.
 
-There are five sources: calls of `_` and `ngettext` in the package, the help of commands and options, the descriptions
-of settings, the titles of themes, and click's own messages that a user of this program can see.
+There are six sources: calls of `_` and `ngettext` in the package, the help of commands and options, the descriptions
+of settings, the titles of themes, and what click and the system say to a user of this program.
 
 To translate new strings, write them into a JSON file, {"English": "Chinese"} (the singular where there are two forms),
 and run `python -m devtools.catalogue FILE`.
@@ -59,6 +59,51 @@ CLICK: tuple[str | tuple[str, str], ...] = (
 )
 """Click looks these up in the catalogue that `cli.main` binds; where a later click changes them, they stay English."""
 
+SYSTEM = (
+    "Address already in use",
+    "Address family not supported by protocol",
+    "Argument list too long",
+    "Bad file descriptor",
+    "Broken pipe",
+    "Cannot allocate memory",
+    "Cannot assign requested address",
+    "Connection refused",
+    "Connection reset by peer",
+    "Connection timed out",
+    "Device or resource busy",
+    "Directory not empty",
+    "Disk quota exceeded",
+    "Exec format error",
+    "File exists",
+    "File name too long",
+    "File too large",
+    "Input/output error",
+    "Invalid argument",
+    "Invalid cross-device link",
+    "Is a directory",
+    "Name or service not known",
+    "Network is unreachable",
+    "No route to host",
+    "No space left on device",
+    "No such device or address",
+    "No such file or directory",
+    "Not a directory",
+    "Operation not permitted",
+    "Permission denied",
+    "Read-only file system",
+    "Stale file handle",
+    "Temporary failure in name resolution",
+    "Too many levels of symbolic links",
+    "Too many open files",
+    "attempt to write a readonly database",
+    "database disk image is malformed",
+    "database or disk is full",
+    "disk I/O error",
+    "file is not a database",
+    "unable to open database file",
+)
+"""What the system and SQLite say of errors, as `i18n.reason_of` looks it up; what is not here stays English."""
+
 
 def collected() -> Catalog:
     """Return all strings, untranslated."""
@@ -66,7 +111,13 @@ def collected() -> Catalog:
     found = extract_from_dir(PACKAGE, [("**.py", "python")], keywords={"_": None, "ngettext": (1, 2)})
     for file, _line, message, _comments, _context in found:
         catalog.add(message, locations=[(file, 1)])
-    for message in (*_helps(root), *_descriptions(), *themes.load_all(PACKAGE / "none").titles.values(), *CLICK):
+    for message in (
+        *_helps(root),
+        *_descriptions(),
+        *themes.load_all(PACKAGE / "none").titles.values(),
+        *CLICK,
+        *SYSTEM,
+    ):
         catalog.add(message)
     return catalog
 

@@ -146,7 +146,9 @@ def record(script: Script, pace: float = 1.0) -> list[Frame]:
             camera = Camera(terminal)
             _ask(terminal, camera, script, pace)
             camera.until(lambda: _is_answered(program, script.second_answer))
-            camera.watch(1.5 * pace)
+            end = _without_spaces(script.second_answer)[-5:]
+            camera.until(lambda: end in _without_spaces(terminal.text))
+            camera.watch(max(1.5 * pace, _TICK_S))
             _search(terminal, camera, script, pace)
             terminal.send(CTRL_Q)
             terminal.end()
@@ -172,6 +174,10 @@ def _is_answered(program: Program, answer: str) -> bool:
     session = program.store.listing.latest()
     last = program.store.branch(session.leaf)[-1] if session and session.leaf else None
     return last is not None and last.text == answer and last.status is Status.COMPLETE
+
+
+def _without_spaces(text: str) -> str:
+    return "".join(text.split())
 
 
 def _search(terminal: Terminal, camera: Camera, script: Script, pace: float) -> None:

@@ -18,7 +18,7 @@ from qwenchat.chat.sampling import Dialect, parameter
 from qwenchat.engine_settings import EngineSettings, checked
 from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.files import write_atomically
-from qwenchat.i18n import _, enumerated, sentences
+from qwenchat.i18n import _, enumerated, reason_of, sentences
 from qwenchat.paths import bundled_themes, expand_home, private_folder
 from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line, encodable
@@ -386,7 +386,7 @@ def _parse(file: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except OSError as error:
         raise FileError(
-            _("The settings {file} can't be read: {reason}.").format(file=file, reason=error.strerror),
+            _("The settings {file} can't be read: {reason}.").format(file=file, reason=reason_of(error)),
             _("Make it readable, or move it away to start from the defaults."),
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -434,6 +434,6 @@ def _write(file: Path, text: str) -> None:
         write_atomically(file, text.encode())
     except OSError as error:
         raise FileError(
-            _("The settings {file} can't be written: {reason}.").format(file=file, reason=error.strerror),
+            _("The settings {file} can't be written: {reason}.").format(file=file, reason=reason_of(error)),
             _("Make the folder writable."),
         ) from error

@@ -56,6 +56,15 @@ def sentences(*parts: str) -> str:
     return between.join(part for part in parts if part)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the system's words for an error as a clause, in the current language where they are translated.
+
+    `devtools.catalogue` lists those that are.
+    """
+    words = getattr(error, "strerror", None) or str(error)
+    return _(words) if words else type(error).__name__
+
+
 def language() -> str:
     """Return the current language, one of LANGUAGES."""
     catalogue = _catalogue.get()

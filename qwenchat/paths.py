@@ -6,18 +6,17 @@ Looking up a path creates nothing: folders are created when they are needed.
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+from msgspec import Struct
 
 from qwenchat.errors import FileError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.text.safe import clean_line
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(Struct, frozen=True):
     """The folders; QWENCHAT_HOME puts all of them below one folder, such as one on a USB stick."""
 
     config: Path
@@ -151,7 +150,7 @@ def folder_problem(folder: Path) -> str:
     except NotADirectoryError:
         return _("it is not a folder")
     except OSError as error:
-        return error.strerror or str(error)
+        return reason_of(error)
     return ""
 
 
@@ -161,7 +160,7 @@ def private_folder(folder: Path) -> Path:
         make_private(folder)
     except OSError as error:
         raise FileError(
-            _("The folder {folder} can't be created: {reason}.").format(folder=folder, reason=error.strerror),
+            _("The folder {folder} can't be created: {reason}.").format(folder=folder, reason=reason_of(error)),
             _("Make it writable, or set QWENCHAT_HOME to a folder that is."),
         ) from error
     return folder

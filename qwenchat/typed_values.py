@@ -1,9 +1,11 @@
-"""What is wrong with the values of a TOML file that a user writes, in words: settings and themes.
+"""What is wrong with the values of a file that a user writes, in words: settings, themes and tool servers.
 
 msgspec would say it in its own English, with names of Python's types. Nothing is converted or corrected here.
 """
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -14,50 +16,112 @@ from qwenchat.i18n import _, enumerated
 from qwenchat.text.safe import clean_line
 
 
-def problem(document: object, kind: type[msgspec.Struct], *, strict: bool = True) -> str:
+def problem(document: object, kind: type[msgspec.Struct], *, strict: bool = True, hides_values: bool = False) -> str:
     """Return what is first wrong with a document of this type, as a clause; empty where nothing is.
 
-    `strict` is msgspec's: whether the text "1" is no number.
+    `strict` is msgspec's: whether the text "1" is no number. With `hides_values`, which may be secrets, their types
+    are named in their place.
     """
-    return _problem("", document, inspect.type_info(kind), strict=strict)
+    return _Reading(strict=strict, hides_values=hides_values).problem("", document, inspect.type_info(kind))
 
 
 def shown(value: object) -> str:
-    """Return a value as a TOML file would have it, short and clean."""
+    """Return a value as a file would have it, short and clean."""
     return clean_line(json.dumps(value, ensure_ascii=False, default=str), 60)
 
 
-def _problem(key: str, value: Any, kind: inspect.Type, *, strict: bool) -> str:
-    if isinstance(kind, inspect.Metadata):
-        return _problem(key, value, kind.type, strict=strict)
-    match kind:
-        case inspect.UnionType():  # of one type with None
-            wanted = next(each for each in kind.types if not isinstance(each, inspect.NoneType))
-            found = "" if value is None else _problem(key, value, wanted, strict=strict)
-        case inspect.StructType() if isinstance(value, dict):
-            found = (
-                _unknown(key, value, kind) or _of_values(key, value, kind, strict=strict) or _missing(key, value, kind)
-            )
-        case inspect.DictType() if isinstance(value, dict):
-            found = _of_values(key, value, kind, strict=strict)
-        case inspect.StructType() | inspect.DictType():
-            found = _('"{key}" is a section, not a value').format(key=key)
-        case inspect.VarTupleType(max_length=int(most)) if isinstance(value, list) and len(value) > most:
-            found = _('"{key}" can have at most {most} items, not {count}').format(key=key, most=most, count=len(value))
-        case inspect.VarTupleType() if isinstance(value, list):
-            items = (_problem(key, each, kind.item_type, strict=strict) for each in value)
-            found = next(filter(None, items), "")
-        case inspect.VarTupleType():
-            found = _('"{key}" must be a list, not {value}').format(key=key, value=shown(value))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """How a document is read; its methods return the first problem of a value, empty where there is none."""
+
+    strict: bool
+    hides_values: bool
+
+    def problem(self, key: str, value: Any, kind: inspect.Type) -> str:
+        if isinstance(kind, inspect.Metadata):
+            return self.problem(key, value, kind.type)
+        match kind:
+            case inspect.UnionType():  # of one type with None
+                wanted = next(each for each in kind.types if not isinstance(each, inspect.NoneType))
+                found = "" if value is None else self.problem(key, value, wanted)
+            case inspect.StructType() if isinstance(value, dict):
+                found = _unknown(key, value, kind) or self._of_values(key, value, kind) or _missing(key, value, kind)
+            case inspect.DictType() if isinstance(value, dict):
+                found = self._of_values(key, value, kind)
+            case inspect.StructType() | inspect.DictType():
+                words = _('"{key}" must be a group of settings, not {value}')
+                found = (words if key else _("it must be a group of settings, not {value}")).format(
+                    key=key, value=self._named(value)
+                )
+            case inspect.VarTupleType(max_length=int(most)) if isinstance(value, list | tuple) and len(value) > most:
+                words = _('"{key}" can have at most {most} items, not {count}')
+                found = words.format(key=key, most=most, count=len(value))
+            case inspect.VarTupleType() if isinstance(value, list | tuple):
+                found = _first(self.problem(f"{key}[{i}]", each, kind.item_type) for i, each in enumerate(value))
+            case inspect.VarTupleType():
+                found = _('"{key}" must be a list, not {value}').format(key=key, value=self._named(value))
+            case _:
+                found = self._of_value(key, value, kind)
+        return found
+
+    def _of_values(self, key: str, value: dict[str, Any], kind: inspect.StructType | inspect.DictType) -> str:
+        if isinstance(kind, inspect.DictType):
+            kinds = dict.fromkeys(value, kind.value_type)
+        else:
+            kinds = {field.encode_name: field.type for field in kind.fields}
+        known = ((name, each) for name, each in value.items() if name in kinds)
+        return _first(self.problem(_inner(key, name), each, kinds[name]) for name, each in known)
+
+    def _of_value(self, key: str, value: object, kind: inspect.Type) -> str:
+        choices = low = high = None
+        match kind:
+            case inspect.LiteralType() | inspect.EnumType():
+                named = kind.values if isinstance(kind, inspect.LiteralType) else [each.value for each in kind.cls]
+                is_right, choices = value in named, enumerated(each for each in named if each != "")
+                words = _('"{key}" can be one of {choices}, but not {value}')
+            case inspect.BoolType():
+                is_right = self._converts(value, bool)
+                words = _('"{key}" can be true or false, but not {value}')
+            case inspect.IntType() | inspect.FloatType():
+                low, high, number = kind.ge, kind.le, int if isinstance(kind, inspect.IntType) else float
+                is_right = self._converts(value, Annotated[number, Meta(ge=low, le=high)])
+                words = _number(is_whole=number is int, is_limited=high is not None)
+            case _:
+                is_right = self._converts(value, str)
+                words = _('"{key}" must be text in quotation marks, not {value}')
+        return "" if is_right else words.format(key=key, value=self._named(value), choices=choices, low=low, high=high)
+
+    def _converts(self, value: object, kind: Any) -> bool:
+        try:
+            msgspec.convert(value, kind, strict=self.strict)
+        except msgspec.ValidationError:
+            return False
+        return True
+
+    def _named(self, value: object) -> str:
+        return _type_of(value) if self.hides_values else shown(value)
+
+
+def _type_of(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return _("true or false")
+        case int() | float():
+            return _("a number")
+        case str():
+            return _("a text")
+        case list():
+            return _("a list")
         case _:
-            found = _of_value(key, value, kind, strict=strict)
-    return found
+            return _("a group of settings")
 
 
 def _unknown(key: str, value: dict[str, Any], kind: inspect.StructType) -> str:
     known = {field.encode_name for field in kind.fields}
     for name in value:
-        if name not in known:
+        if kind.forbid_unknown_fields and name not in known:
             near = get_close_matches(name, known, 1)
             words = _('"{key}" is unknown; "{near}" is close to it') if near else _('"{key}" is unknown')
             return words.format(key=_inner(key, name), near=_inner(key, *near))
@@ -69,35 +133,6 @@ def _missing(key: str, value: dict[str, Any], kind: inspect.StructType) -> str:
     return next((_('"{key}" is missing').format(key=_inner(key, name)) for name in missing), "")
 
 
-def _of_values(key: str, value: dict[str, Any], kind: inspect.StructType | inspect.DictType, *, strict: bool) -> str:
-    if isinstance(kind, inspect.DictType):
-        kinds = dict.fromkeys(value, kind.value_type)
-    else:
-        kinds = {field.encode_name: field.type for field in kind.fields}
-    problems = (_problem(_inner(key, name), each, kinds[name], strict=strict) for name, each in value.items())
-    return next(filter(None, problems), "")
-
-
-def _of_value(key: str, value: object, kind: inspect.Type, *, strict: bool) -> str:
-    choices = low = high = None
-    match kind:
-        case inspect.LiteralType() | inspect.EnumType():
-            named = kind.values if isinstance(kind, inspect.LiteralType) else [each.value for each in kind.cls]
-            is_right, choices = value in named, enumerated(each for each in named if each != "")
-            words = _('"{key}" can be one of {choices}, but not {value}')
-        case inspect.BoolType():
-            is_right = _converts(value, bool, strict=strict)
-            words = _('"{key}" can be true or false, but not {value}')
-        case inspect.IntType() | inspect.FloatType():
-            low, high, number = kind.ge, kind.le, int if isinstance(kind, inspect.IntType) else float
-            is_right = _converts(value, Annotated[number, Meta(ge=low, le=high)], strict=strict)
-            words = _number(is_whole=number is int, is_limited=high is not None)
-        case _:
-            is_right = _converts(value, str, strict=strict)
-            words = _('"{key}" must be text in quotation marks, not {value}')
-    return "" if is_right else words.format(key=key, value=shown(value), choices=choices, low=low, high=high)
-
-
 def _number(*, is_whole: bool, is_limited: bool) -> str:
     if is_whole and is_limited:
         return _('"{key}" must be a whole number from {low:,} to {high:,}, not {value}')
@@ -106,12 +141,8 @@ def _number(*, is_whole: bool, is_limited: bool) -> str:
     return _('"{key}" must be a number from {low:,} to {high:,}, not {value}')
 
 
-def _converts(value: object, kind: Any, *, strict: bool) -> bool:
-    try:
-        msgspec.convert(value, kind, strict=strict)
-    except msgspec.ValidationError:
-        return False
-    return True
+def _first(problems: Iterator[str]) -> str:
+    return next(filter(None, problems), "")
 
 
 def _inner(key: str, *names: str) -> str:

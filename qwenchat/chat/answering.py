@@ -96,7 +96,6 @@ def reads_no_documents() -> WrongUse:
     """Return the error for a question with documents to the guide, which has only its own answers."""
     return WrongUse(
         _("The built-in guide knows this program and can't read documents."),
-        _("Ask a model about them."),
         recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
     )
 

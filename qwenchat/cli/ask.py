@@ -9,12 +9,13 @@ import errno
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 from click.decorators import FC
+from msgspec import Struct, structs
 
 from qwenchat.chat.answering import reads_no_documents
 from qwenchat.chat.ids import UUIDv7, unix_ms
@@ -29,7 +30,7 @@ from qwenchat.cli.consent import ask_to_send
 from qwenchat.cli.load_options import load_options, with_load_options
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.models.reference import GuideReference
 from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.model_choice import is_guide, model_to_ask, no_model, recommended_model
@@ -131,7 +132,7 @@ def ask(program: Program, /, **options: Any) -> int:
         try:
             runner.run(engine.start())
             text = _prompt(options["prompt"], has_files=bool(options["files"]))  # it starts while this waits for a pipe
-            question = replace(question, text=text)
+            question = structs.replace(question, text=text)
             asking = _ask(program, engine, question, model=model, earlier=earlier, named=named, options=options)
             return runner.run(asking)
         finally:
@@ -180,8 +181,7 @@ def _settle_tools(options: dict[str, Any]) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(Struct, frozen=True, kw_only=True):
     """A question with the options for its answer."""
 
     sampling: Sampling
@@ -207,7 +207,7 @@ class Question:
     def load_options_in(self, earlier: Session | None) -> LoadOptions:
         """Return how the model is loaded for a session."""
         if earlier and self.load_options.ctx is None:
-            return replace(self.load_options, ctx=earlier.context)
+            return structs.replace(self.load_options, ctx=earlier.context)
         return self.load_options
 
 
@@ -229,7 +229,7 @@ def _piped_text() -> str:
         if error.errno == errno.EBADF or isinstance(error, io.UnsupportedOperation):  # as nohup leaves it
             return ""
         raise FileError(
-            _("{file} can't be read: {reason}.").format(file=name, reason=error.strerror),
+            _("{file} can't be read: {reason}.").format(file=name, reason=reason_of(error)),
             _("Check the piped input, or add `</dev/null`."),
         ) from error
     return files.decode(data, name)

@@ -15,7 +15,7 @@ from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.session import Session
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, WrongUse
-from qwenchat.i18n import _, enumerated, ngettext
+from qwenchat.i18n import _, enumerated, labelled, ngettext, reason_of
 from qwenchat.sessions import export_destination, exporters, importers, records
 from qwenchat.sessions.archive import ArchiveStore
 
@@ -118,7 +118,7 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
         found = _piped() if file == "-" else records.records_of(Path(file))
         reading = importers.read(found)
     except FileError as error:
-        output.error(FileError(f"{file}: {error.message}", error.hint, recoveries=error.recoveries))
+        output.error(FileError(labelled(file, error.message), error.hint, recoveries=error.recoveries))
         return report | {"problems": [{"place": "", "reason": error.message}]}
     new = store.add_archives(reading.archives) if reading.archives else 0
     for problem in reading.problems:
@@ -159,7 +159,7 @@ def _piped() -> list[records.Record]:
         return records.records_in(sys.stdin.buffer, unix_ms())
     except OSError as error:
         raise FileError(
-            _("It can't be read: {reason}.").format(reason=error.strerror or error),
+            _("It can't be read: {reason}.").format(reason=reason_of(error)),
             _("Check the piped input."),
         ) from error
 

@@ -29,7 +29,7 @@ from qwenchat.documents.reader import read_document
 from qwenchat.engines.local.protocol import MAX_THREADS
 from qwenchat.errors import CannotLoad, EngineDied, FileError, NetworkError, RecoveryKind, WrongUse
 from qwenchat.files import write_atomically
-from qwenchat.i18n import _, language, ngettext
+from qwenchat.i18n import _, language, ngettext, reason_of
 from qwenchat.models import gguf
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.reference import remote_in
@@ -175,7 +175,7 @@ def _write(target: Path, text: str) -> None:
         write_atomically(target, text.encode(), private=False)
     except OSError as error:
         raise FileError(
-            _("{path} can't be written: {reason}.").format(path=clean_line(str(target), 1000), reason=error.strerror),
+            _("{path} can't be written: {reason}.").format(path=clean_line(str(target), 1000), reason=reason_of(error)),
             _("The results are stored: the same command with another name writes them at once."),
         ) from error
 

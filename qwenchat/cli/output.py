@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from qwenchat.errors import FileError, QwenchatError, RecoveryKind
-from qwenchat.i18n import _, locale_encoding
+from qwenchat.i18n import _, labelled, locale_encoding, reason_of
 from qwenchat.runtime import recoveries
 from qwenchat.text.safe import clean, clean_line
 
@@ -32,7 +32,7 @@ class OutputLost(FileError):
 def lost(error: OSError) -> OutputLost:
     """Return what to report where stdout can't be written."""
     return OutputLost(
-        _("Can't write to standard output: {reason}.").format(reason=error.strerror),
+        _("Can't write to standard output: {reason}.").format(reason=reason_of(error)),
         _("Free some space, or redirect it elsewhere."),
     )
 
@@ -124,8 +124,9 @@ class Output:
 
     def error(self, error: QwenchatError) -> None:
         """Write the error's message and its hint, a line each."""
-        label = _("error:")
-        print(f"\x1b[1;31m{label}\x1b[0m" if self.colour else label, clean_line(error.message, 2000), file=self.err)
+        label = labelled(_("error"), "")
+        label = f"\x1b[1;31m{label}\x1b[0m" if self.colour else label
+        print(f"{label}{clean_line(error.message, 2000)}", file=self.err)
         if advice := shell_advice(error):
             print(clean_line(advice, 2000), file=self.err)
 
@@ -172,7 +173,7 @@ def shell_advice(error: QwenchatError) -> str:
         RecoveryKind.USE_MODEL: "qwenchat --model {name}",
         RecoveryKind.DOWNLOAD: "qwenchat models pull {name}",
         RecoveryKind.RESUME_DOWNLOAD: _("the same command again"),
-        RecoveryKind.OTHER_SOURCE: "--from",
+        RecoveryKind.OTHER_SOURCE: _("--from hf, --from hf-mirror or --from modelscope"),
         RecoveryKind.OTHER_FOLDER: "--to",
         RecoveryKind.OTHER_REVISION: "--revision",
         RecoveryKind.VERIFY: "qwenchat models verify {name}",

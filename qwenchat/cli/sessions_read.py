@@ -14,7 +14,7 @@ from qwenchat.cli import completion
 from qwenchat.cli.ask_documents import citations_json
 from qwenchat.cli.ask_output import calls_json
 from qwenchat.cli.output import Output, iso_time, local_time
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, labelled, ngettext
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.reading_order import part_block, part_label, to_read
 from qwenchat.sessions.search import MANY, Hit, SearchResults
@@ -104,7 +104,7 @@ def _plain(program: Program, session: Session, branch: list[Message], *, full: b
     for message in branch:
         files = [_("[file: {name}]").format(name=clean_line(file.name)) for file in message.attachments]
         blocks = [_block(part, full) for part in to_read(message.parts)]
-        parts.append("\n".join([f"{_speaker(program, message)}:", *files, "\n\n".join(blocks)]))
+        parts.append("\n".join([labelled(_speaker(program, message), "").rstrip(), *files, "\n\n".join(blocks)]))
     return clean("\n\n".join(parts))
 
 

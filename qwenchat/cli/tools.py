@@ -22,7 +22,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_tools import SessionTools, built_in, no_such_tool
 from qwenchat.text.safe import clean_line
 from qwenchat.tools.mcp.server import McpServer, McpTool, Surroundings
-from qwenchat.tools.mcp.settings import ToolServerSettings, found_in, load, put
+from qwenchat.tools.mcp.settings import ServerFile, ToolServerSettings, found_in, load, put, wrong_entry
 from qwenchat.tools.policy import Decision, Leave, PendingCall, Policy
 from qwenchat.tools.tool import Tool
 from qwenchat.tools.toolbox import ToolRunner, named
@@ -76,9 +76,11 @@ def test(program: Program, name: str, arguments: str, as_json: bool) -> int:
 
     ARGUMENTS are a JSON object, such as '{"expression": "37*41"}'. A tool of a server is named SERVER__TOOL.
     """
-    output, servers = Output.standard(), load(program.paths.tool_servers).servers
-    if name in servers and not arguments:
-        answer = asyncio.run(_answer(program, name, servers[name]))
+    output, file = Output.standard(), load(program.paths.tool_servers)
+    if name in file.problems:
+        raise wrong_entry(name, file.problems[name], program.paths.tool_servers)
+    if name in file.servers and not arguments:
+        answer = asyncio.run(_answer(program, name, file.servers[name]))
         _show_answer(output, answer, as_json=as_json)
         if answer.error:
             raise answer.error
@@ -186,21 +188,23 @@ def add(program: Program, /, **options: Any) -> None:
     into the file.
     """
     output = Output.standard()
-    servers = _found(options) if options["file"] else {options["name"]: _given(options)}
+    found = _found(options) if options["file"] else ServerFile({options["name"]: _given(options)})
     known = load(program.paths.tool_servers)
-    for name in servers:
+    for name in found.servers:
         if name in known.servers or name in known.problems:
             raise WrongUse(
                 _("There is an MCP server named {name} already.").format(name=clean_line(name)),
                 _("Remove it first with `qwenchat tools remove {name}`, or use another name.").format(name=name),
             )
-    for name, settings in servers.items():
+    for name, problem in found.problems.items():
+        output.say(wrong_entry(name, problem).message)
+    for name, settings in found.servers.items():
         put(program.paths.tool_servers, name, settings)
     answers = [
         ServerAnswer(name=name, shown=settings.shown)
         if options["no_test"] or settings.disabled
         else asyncio.run(_answer(program, name, settings))
-        for name, settings in servers.items()
+        for name, settings in found.servers.items()
     ]
     if options["as_json"]:
         output.json([answer.as_json for answer in answers])
@@ -213,24 +217,25 @@ def add(program: Program, /, **options: Any) -> None:
             _show_answer(output, answer, as_json=False)
 
 
-def _found(options: Mapping[str, Any]) -> Mapping[str, ToolServerSettings]:
-    """Return the servers of another program's file, or the one that is named. Raises NotFound, FileError, WrongUse."""
+def _found(options: Mapping[str, Any]) -> ServerFile:
+    """Return the servers of another program's file, or the one that is named. Raises NotFound, FileError, WrongUse.
+
+    What can't be used is reported with the others, and refused where it is all that was asked for.
+    """
     found, name = found_in(options["file"]), options["name"]
     if options["url"] or options["command"] or options["env"] or options["header"]:
         raise WrongUse(_("--from takes no command and no other options."), _("Leave them out."))
-    if not name:
-        return found.servers
+    if found.servers and not name:
+        return found
+    name = name or next(iter(found.problems))
     if name in found.problems:
-        raise WrongUse(
-            _("The tool server {name} can't be used: {reason}.").format(name=name, reason=found.problems[name]),
-            _("Correct it."),
-        )
+        raise wrong_entry(name, found.problems[name], options["file"])
     if name not in found.servers:
         raise NotFound(
             _("{file} has no tool server named {name}.").format(file=options["file"], name=clean_line(name)),
             _("Leave the name out to add all of them."),
         )
-    return {name: found.servers[name]}
+    return ServerFile({name: found.servers[name]})
 
 
 def _given(options: Mapping[str, Any]) -> ToolServerSettings:

@@ -17,7 +17,7 @@ from pathlib import Path
 from qwenchat.doctor import engine, engines, machine, models, storage, terminal
 from qwenchat.doctor.finding import Finding, failed
 from qwenchat.errors import ExitCode, QwenchatError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.runtime.program import Program
 
 Check = Callable[[Program], Iterable[Finding]]
@@ -58,7 +58,7 @@ def _guarded(advise: Advise, check: str, title: str, look: Check, program: Progr
     except QwenchatError as error:
         yield failed(check, title, error.message, then=advise(error), exit_code=error.exit_code)
     except OSError as error:  # such as a path that is too long
-        found = _("this check failed: {reason}").format(reason=error.strerror or type(error).__name__)
+        found = _("this check failed: {reason}").format(reason=reason_of(error))
         yield failed(check, title, found, then=_("Check QWENCHAT_HOME and the disk."), exit_code=ExitCode.FILE)
     except Exception as bug:  # only its type is reported: its message may contain something private
         found = _("this check failed: {reason}").format(reason=type(bug).__name__)

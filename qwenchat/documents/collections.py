@@ -24,7 +24,7 @@ from qwenchat.documents.reader import DocumentReader
 from qwenchat.documents.walk import Skip, walk
 from qwenchat.errors import FileError, NotFound, NotText, StoreError, WrongUse
 from qwenchat.files import write_atomically
-from qwenchat.i18n import _, clauses, enumerated, ngettext
+from qwenchat.i18n import _, clauses, enumerated, ngettext, reason_of
 from qwenchat.paths import expand_home, private_folder
 from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line, encodable
@@ -240,7 +240,7 @@ class Collections:
             ) from error
         except OSError as error:
             raise FileError(
-                _("{file} can't be written: {reason}.").format(file=self._file, reason=error.strerror),
+                _("{file} can't be written: {reason}.").format(file=self._file, reason=reason_of(error)),
                 _("Make the file and its folder writable, or set QWENCHAT_HOME to a folder that is."),
             ) from error
 
@@ -270,7 +270,7 @@ def _load(file: Path) -> dict[str, tuple[str, ...]]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise _unreadable(file, error.strerror or type(error).__name__) from error
+        raise _unreadable(file, reason_of(error)) from error
     except msgspec.ValidationError as error:
         raise _unreadable(file, _("it does not hold collections")) from error
     except (ValueError, RecursionError) as error:
@@ -301,7 +301,7 @@ def _existing(path: Path) -> Path:
         absolute.stat()
     except OSError as error:
         raise FileError(
-            _("{file} can't be read: {reason}.").format(file=clean_line(str(path)), reason=error.strerror),
+            _("{file} can't be read: {reason}.").format(file=clean_line(str(path)), reason=reason_of(error)),
             _("Check its name and its permissions."),
         ) from error
     return absolute
@@ -317,7 +317,7 @@ def _seen_in(paths: Sequence[Path], update: Update) -> tuple[dict[str, _Seen], l
             files = [_seen(path / name, name or path.name) for name in names]
         except OSError as error:
             lost.append(path)
-            reason = error.strerror or str(error)
+            reason = reason_of(error)
             update.problems[str(path)] = _("{file} can't be read: {reason}.").format(
                 file=clean_line(str(path)), reason=reason
             )

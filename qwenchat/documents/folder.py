@@ -15,7 +15,7 @@ from threading import Event
 from qwenchat.documents.document import Document
 from qwenchat.documents.walk import Skip, WalkedPath, walk
 from qwenchat.errors import FileError
-from qwenchat.i18n import _, ngettext, sentences
+from qwenchat.i18n import _, ngettext, reason_of, sentences
 from qwenchat.text.safe import clean_line
 
 MOST_FILES = 2_000
@@ -48,7 +48,7 @@ async def read_folder(folder: Path, read: Read) -> ReadFolder:
         folder, entries = await asyncio.to_thread(_listed, folder, stop)
     except OSError as error:
         raise FileError(
-            _("{file} can't be read: {reason}.").format(file=shown, reason=error.strerror),
+            _("{file} can't be read: {reason}.").format(file=shown, reason=reason_of(error)),
             _("Check its name and its permissions."),
         ) from error
     finally:

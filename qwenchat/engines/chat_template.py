@@ -11,10 +11,10 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
+from msgspec import Struct
 
 from qwenchat.chat.prompt import PromptPart, Special, Turn
 from qwenchat.children import start_module
@@ -32,8 +32,7 @@ MARKS_PER_TURN = 4
 _texts = msgspec.json.Decoder(list[ChatText])
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(Struct, frozen=True):
     """A prompt, and which of its turns each part belongs to."""
 
     parts: list[PromptPart]
@@ -88,8 +87,7 @@ class TemplateSandbox:
             await self._child.wait()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatTemplate:
+class ChatTemplate(Struct, frozen=True, kw_only=True):
     """A model's template, and what it may write beside the messages."""
 
     source: str

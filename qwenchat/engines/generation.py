@@ -29,7 +29,12 @@ class QueuedGeneration:
         return self._task.done()
 
     def stop_by(self, stop: Callable[[], object]) -> None:
-        """Call `stop` when the request is cancelled from now on; until then its task is cancelled."""
+        """Call `stop` when the request is cancelled from now on; until then its task is cancelled.
+
+        Raises CancelledError where it was cancelled before, but went on.
+        """
+        if self._is_cancelled:
+            raise asyncio.CancelledError
         self._stop = stop
 
     def report(self, event: EngineEvent) -> None:

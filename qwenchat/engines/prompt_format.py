@@ -7,8 +7,10 @@ the distilled R1 models): an answer then begins inside the reasoning, and so doe
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
+
+from msgspec import Struct
 
 from qwenchat.chat.message import ToolResult
 from qwenchat.chat.ports import Mode, TokenCounts
@@ -59,8 +61,7 @@ class PromptFormat(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class PlainFormat:
+class PlainFormat(Struct, frozen=True):
     """The texts of the turns as they are, for the model to complete. The system prompt is left out."""
 
     is_raw: bool = False
@@ -79,8 +80,7 @@ class PlainFormat:
         return Tokens(turn.token_ids, with_control=True) if turn.token_ids else Special(turn.text)
 
 
-@dataclass(frozen=True, slots=True)
-class NoFormat:
+class NoFormat(Struct, frozen=True):
     """The format of a base model, which can't answer questions and only completes text (`PlainFormat`)."""
 
     opening: str = ""
@@ -94,8 +94,7 @@ class NoFormat:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ChatMLFormat:
+class ChatMLFormat(Struct, frozen=True):
     """Qwen2's format, written directly where the model's chat template would write the same."""
 
     system: str = ""
@@ -178,8 +177,7 @@ def for_mode(prompt_format: PromptFormat, mode: Mode) -> PromptFormat:
     return PlainFormat(is_raw=mode is Mode.RAW) if mode in (Mode.COMPLETE, Mode.RAW) else prompt_format
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptToCount:
+class PromptToCount(Struct, frozen=True, kw_only=True):
     """A prompt whose tokens are to be counted, part by part."""
 
     rendered: Rendered
@@ -220,8 +218,7 @@ def _estimate(turns: Sequence[Turn]) -> Rendered:
     return Rendered(parts, [place for place in range(len(turns)) for _part in range(3)])
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateFacts:
+class TemplateFacts(Struct, frozen=True):
     """What a template was found to write."""
 
     is_chatml: bool = False

@@ -5,13 +5,12 @@ reads a theme.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from msgspec import Struct, field
 from rich.style import Style
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Palette:
+class Palette(Struct, frozen=True, eq=False):
     """Styles by what they are for. The default is for tests: no colour at all."""
 
     text: Style = field(default_factory=Style)

@@ -17,6 +17,7 @@ from qwenchat.models.file_names import is_gguf, is_safe, split_paths
 from qwenchat.models.library import LocalModel
 from qwenchat.models.sources.folder import MANIFEST_NAME, Manifest, ManifestFile
 from qwenchat.models.verify import ReportBytes, model_sha256, recorded_sha256, unreadable
+from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line, human_size, safe_name
 
 
@@ -132,12 +133,15 @@ def _damaged(path: Path) -> QwenchatError:
 
 
 def _read(file: Path) -> Manifest:
+    content = b""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Manifest)
+        content = file.read_bytes()
+        return msgspec.json.decode(content, type=Manifest)
     except FileNotFoundError:
         return Manifest(())
     except (ValueError, RecursionError) as error:
+        reason = clean_line(syntax.fault(error, content), 200)
         raise FileError(
-            _("{path} is damaged: {reason}.").format(path=clean_line(str(file)), reason=error),
+            _("{path} is damaged: {reason}.").format(path=clean_line(str(file)), reason=reason),
             _("Move it away, or choose another folder."),
         ) from error

@@ -6,8 +6,9 @@ names are examined here; no file is opened.
 
 import glob
 import re
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from qwenchat.text.safe import clean_line
 
@@ -27,8 +28,7 @@ _STORAGE |= {"int4", "int8", "4bit", "8bit", "fp8", "f16", "fp16", "bf16", "f32"
 _SAYS_NOTHING = {"model", "models", "output", "merged", "checkpoint", "snapshots", "hf"}
 
 
-@dataclass(frozen=True, slots=True)
-class ModelName:
+class ModelName(Struct, frozen=True):
     """The name of a model for users; as a text, title and quantisation: `Qwen2.5 Coder 0.5B Instruct · q4_k_m`."""
 
     title: str

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError, Recovery, RecoveryKind
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.models.file_names import joined_name, pieces_of
 from qwenchat.text.safe import clean_line
 
@@ -312,7 +312,7 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def _unreadable(path: Path, error: Exception) -> FileError:
-    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    reason = reason_of(error)
     return FileError(
         _("{path} can't be read: {reason}.").format(path=clean_line(str(path)), reason=reason),
         _("Make it readable, or choose another model."),

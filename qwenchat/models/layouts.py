@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.models.file_names import is_gguf
+from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
@@ -108,10 +109,14 @@ class FolderReader:
             if (host, namespace) != (_OLLAMA_HOST, "library"):
                 name = f"{namespace}/{name}" if host == _OLLAMA_HOST else f"{host}/{namespace}/{name}"
             repo = f"{namespace}/{model}" if host in ("hf.co", "huggingface.co") else ""
+            content = b""
             try:
-                digests = _model_layers(path)
+                with path.open("rb") as file:
+                    content = file.read(1 << 20)
+                digests = _model_layers(content)
             except (OSError, ValueError, RecursionError) as error:
-                problem = _("its manifest can't be read: {reason}").format(reason=error)
+                reason = reason_of(error) if isinstance(error, OSError) else syntax.fault(error, content)
+                problem = _("its manifest can't be read: {reason}").format(reason=clean_line(reason or "", 200))
                 yield FoundFile(path, self._origin, name, repo=repo, problem=problem)
                 continue
             for digest in digests:
@@ -176,7 +181,7 @@ class FolderReader:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            self._problems.append(FolderProblem(folder, self._origin, error.strerror or str(error)))
+            self._problems.append(FolderProblem(folder, self._origin, reason_of(error)))
             return []
 
 
@@ -192,9 +197,8 @@ class _OllamaManifest(Struct, frozen=True):
     layers: tuple[_OllamaLayer, ...] = ()
 
 
-def _model_layers(manifest: Path) -> list[str]:
-    with manifest.open("rb") as file:
-        layers = msgspec.json.decode(file.read(1 << 20), type=_OllamaManifest).layers
+def _model_layers(manifest: bytes) -> list[str]:
+    layers = msgspec.json.decode(manifest, type=_OllamaManifest).layers
     wanted = [layer.digest for layer in layers if layer.media_type == "application/vnd.ollama.image.model"]
     return [match[1] for digest in wanted if (match := _DIGEST.fullmatch(digest))]
 

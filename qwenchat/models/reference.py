@@ -7,10 +7,11 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_to_bytes
+
+from msgspec import Struct
 
 from qwenchat.errors import NotFound, Recovery, RecoveryKind, WrongUse
 from qwenchat.i18n import _, enumerated
@@ -31,8 +32,7 @@ _ON_OTHER_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*(?:\.[\w-]+|:\d+)(?:/[\w.-]+){2
 """The name of a model that Ollama has from another registry: `HOST/NAMESPACE/MODEL:TAG`."""
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogueReference:
+class CatalogueReference(Struct, frozen=True):
     """A model of the catalogue; without a quantisation the program chooses one."""
 
     model: "CatalogueModel"
@@ -42,8 +42,7 @@ class CatalogueReference:
         return self.model.reference(self.quant) if self.quant else self.model.name
 
 
-@dataclass(frozen=True, slots=True)
-class HubReference:
+class HubReference(Struct, frozen=True):
     """Any other GGUF on a hub: a repository and, optionally, one of its files or a quantisation to look for."""
 
     repo: str
@@ -54,8 +53,7 @@ class HubReference:
         return self.repo + (f"/{self.file}" if self.file else f":{self.quant}" if self.quant else "")
 
 
-@dataclass(frozen=True, slots=True)
-class FileReference:
+class FileReference(Struct, frozen=True):
     """A file on this machine; it may be missing."""
 
     path: Path
@@ -64,8 +62,7 @@ class FileReference:
         return path_reference(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class NameReference:
+class NameReference(Struct, frozen=True):
     """A name that only the library can resolve, such as another program's `qwen2:7b`."""
 
     name: str
@@ -74,16 +71,14 @@ class NameReference:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
-class GuideReference:
+class GuideReference(Struct, frozen=True):
     """The small built-in model."""
 
     def __str__(self) -> str:
         return "guide"
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteReference:
+class RemoteReference(Struct, frozen=True):
     """A model that an engine of the settings runs elsewhere; without a model, the only one that it offers."""
 
     engine: str

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qwenchat.errors import FileError, NotFound
 from qwenchat.files import sha256_of
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.models.file_names import split_paths
 from qwenchat.models.layouts import blob_sha256
 from qwenchat.models.library import LocalModel
@@ -78,6 +78,6 @@ def model_sha256(path: Path, report: ReportBytes) -> str:
 def unreadable(path: Path, error: OSError) -> FileError:
     """Return the error for a file that can't be read or written."""
     return FileError(
-        _("{path}: {reason}.").format(path=clean_line(str(path)), reason=error.strerror or error),
+        _("{path}: {reason}.").format(path=clean_line(str(path)), reason=reason_of(error)),
         _("Check the disk and the permissions of the file and its folder."),
     )

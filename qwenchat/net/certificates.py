@@ -2,6 +2,8 @@
 
 import ssl
 
+from qwenchat.i18n import reason_of
+
 
 def trusted_certificates() -> ssl.SSLContext:
     """Return a context that checks servers. Raises ssl.SSLCertVerificationError where SSL_CERT_FILE can't be used."""
@@ -10,5 +12,5 @@ def trusted_certificates() -> ssl.SSLContext:
     try:
         return httpx2.create_ssl_context()
     except OSError as error:
-        reason = f"SSL_CERT_FILE: {error.strerror or error}"
+        reason = f"SSL_CERT_FILE: {reason_of(error)}"
         raise ssl.SSLCertVerificationError(error.errno or 0, reason) from error

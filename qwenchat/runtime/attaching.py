@@ -7,9 +7,10 @@ Nothing is loaded here.
 import asyncio
 import os
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from qwenchat.engines.local.attached import AttachedWorker, SharedModel, shared_models
 from qwenchat.engines.local.loaded_model import PlannedModel

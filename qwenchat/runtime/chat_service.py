@@ -31,7 +31,7 @@ from qwenchat.errors import (
     WrongUse,
 )
 from qwenchat.i18n import _
-from qwenchat.runtime.compactions import Compactions
+from qwenchat.runtime.compactions import Compactions, NewBranch
 from qwenchat.runtime.events import (
     BugFound,
     Compacted,
@@ -411,23 +411,24 @@ class ChatService:
 
         with store.streaming(session_id):
             try:
-                new = await job.do(self.compactions.make(session_id, engine, job.summary, report))
+                await self._store_compacted(
+                    await job.do(self.compactions.make(session_id, engine, job.summary, report))
+                )
             except (NotFound, WrongUse) as error:
                 self._listener(NotCompacted(session_id, error))
-                return
-            await self._store_compacted(new)
 
-    async def _store_compacted(self, new: Sequence[Message]) -> None:
+    async def _store_compacted(self, new: NewBranch) -> None:
         """Store a branch that begins with a summary, and let what waits follow it."""
-        session_id = new[0].session
+        summary = new.messages[0]
+        session_id = summary.session
         async with self._outbox_use:
-            before = await self.compactions.store(new)
+            await self.compactions.store(new)
             waiting = {each.id: each for each in await self.sessions.waiting(session_id)}
             held = self._held[session_id].jobs if session_id in self._held else []
             for job in [*self._queue, *held]:
                 if job.waiting:
                     job.waiting = waiting.get(job.waiting.id, job.waiting)
-        self._listener(Compacted(session_id, new[0], before))
+        self._listener(Compacted(session_id, summary, new.instead_of[0].id))
 
     async def _answer(self, job: Job, engine: Engine) -> None:
         store = self.sessions.store(job.session)

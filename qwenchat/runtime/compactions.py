@@ -5,6 +5,7 @@ How a summary is made is decided in `chat.compaction`, and when it is this one's
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from qwenchat.chat.compaction import compacted, oldest, summarise, summarised
 from qwenchat.chat.events import Summarising
@@ -17,6 +18,15 @@ from qwenchat.errors import NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.runtime.model_manager import ModelManager
 from qwenchat.runtime.session_access import SessionAccess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBranch:
+    """A branch that begins with a summary."""
+
+    messages: Sequence[Message]
+    instead_of: Sequence[Message]
+    """The branch that was read before."""
 
 
 class Compactions:
@@ -32,7 +42,7 @@ class Compactions:
 
     async def make(
         self, session_id: str, engine: Engine, again: Message | None, report: Callable[[Summarising], object]
-    ) -> list[Message]:
+    ) -> NewBranch:
         """Have the oldest messages of a session summarised, or those of a summary again; return the new branch.
 
         It is not stored. Raises WrongUse where there is nothing to summarise or no summary comes of it, NotFound where
@@ -58,29 +68,34 @@ class Compactions:
             raise WrongUse(
                 _("The model gave no summary; the chat is unchanged."), _("Try again, or choose another model.")
             )
-        return compacted(branch, count, text, new_id=self._sessions.new_id, now=unix_ms())
+        return self._instead(branch, count, text)
 
-    async def edited(self, summary: Message, text: str) -> list[Message]:
+    async def edited(self, summary: Message, text: str) -> NewBranch:
         """Return the branch that begins with a summary in other words, which is not stored."""
-        return compacted(await self._branch_of(summary), 1, text, new_id=self._sessions.new_id, now=unix_ms())
+        return self._instead(await self._branch_of(summary), 1, text)
+
+    def _instead(self, branch: Sequence[Message], count: int, text: str) -> NewBranch:
+        new = compacted(branch, count, text, new_id=self._sessions.new_id, now=unix_ms())
+        return NewBranch(messages=new, instead_of=branch)
 
     async def original(self, summary: Message) -> list[Message]:
         """Return the messages that a summary was made of. Raises NotFound where they have been deleted."""
         tree = await asyncio.to_thread(self._sessions.store(summary.session).tree, summary.session)
         if old := summarised(tree, await self._branch_of(summary)):
             return old
-        raise NotFound(_("The messages that this summary was made of have been deleted."), _("Look in the trash."))
+        raise _deleted()
 
-    async def store(self, new: Sequence[Message]) -> str:
+    async def store(self, new: NewBranch) -> None:
         """Store a branch that begins with a summary; what waits behind the branch that was read follows it.
 
-        Return the first message of that other branch.
+        Raises NotFound where messages of that one have been deleted meanwhile.
         """
-        store, session_id = self._sessions.store(new[0].session), new[0].session
-        before = await asyncio.to_thread(store.branch, (await self._sessions.labels(session_id)).leaf)
-        await asyncio.to_thread(store.add, *new)
-        await asyncio.to_thread(store.redirect, session_id, before[-1].id, new[-1].id)
-        return before[0].id
+        session_id, read = new.messages[0].session, [message.id for message in new.instead_of]
+        store = self._sessions.store(session_id)
+        if [message.id for message in await asyncio.to_thread(store.branch, read[-1])] != read:
+            raise _deleted()
+        await asyncio.to_thread(store.add, *new.messages)
+        await asyncio.to_thread(store.redirect, session_id, read[-1], new.messages[-1].id)
 
     async def _branch_of(self, summary: Message) -> list[Message]:
         """Return the branch that is read where it begins with a summary, else the one through it."""
@@ -91,3 +106,7 @@ class Compactions:
             return branch
         tree = await asyncio.to_thread(store.tree, summary.session)
         return tree.branch(tree.leaf_below(summary.id))
+
+
+def _deleted() -> NotFound:
+    return NotFound(_("The messages that this summary was made of have been deleted."), _("Look in the trash."))

@@ -4,25 +4,27 @@ They are structs: to make so many classes as dataclasses would delay the first f
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from qwenchat.chat.events import Summarising, TurnEvent, WaitingToRetry
 from qwenchat.chat.message import Message
-from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.errors import QwenchatError, Recovery
 from qwenchat.tools.policy import PendingCall
+
+if TYPE_CHECKING:
+    from qwenchat.chat.events import Summarising, TurnEvent, WaitingToRetry
+    from qwenchat.chat.ports import ModelInfo
 
 
 class TurnReported(Struct, frozen=True):
     """The turn of a session reports."""
 
     session: str
-    event: TurnEvent
+    event: "TurnEvent"
 
 
 class QueueChanged(Struct, frozen=True):
@@ -91,7 +93,7 @@ class SummaryGrew(Struct, frozen=True):
     """The oldest messages of a session are being summarised."""
 
     session: str
-    progress: Summarising
+    progress: "Summarising"
 
 
 class Compacted(Struct, frozen=True):
@@ -119,7 +121,7 @@ class ModelLoaded(Struct, frozen=True):
     """A model is ready."""
 
     reference: str
-    info: ModelInfo
+    info: "ModelInfo"
 
 
 class ModelLoading(Struct, frozen=True):
@@ -133,7 +135,7 @@ class ModelWaiting(Struct, frozen=True):
     """The server of a model failed while it was asked for its facts; it is asked again after a while."""
 
     reference: str
-    waiting: WaitingToRetry
+    waiting: "WaitingToRetry"
 
 
 ChatEvent = (
@@ -155,8 +157,7 @@ ChatEvent = (
 Listener = Callable[[ChatEvent], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionSnapshot:
+class SessionSnapshot(Struct, frozen=True, kw_only=True):
     """A session as it is now: the branch being read, and the questions that wait behind it."""
 
     session: Session

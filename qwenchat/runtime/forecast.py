@@ -5,9 +5,10 @@ From this the program chooses how a document is read where the user does not, an
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from qwenchat.chat.context import ContextPlan
 from qwenchat.chat.message import Attachment
@@ -25,8 +26,7 @@ _STEP = 1 << 16
 _UNKNOWN: Mapping[int, float] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+class Forecast(Struct, frozen=True, kw_only=True):
     """What reading one document takes."""
 
     tokens: int
@@ -58,8 +58,7 @@ class Forecast:
         return self.level_s.get(level or 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentCount:
+class DocumentCount(Struct, frozen=True, kw_only=True):
     """How many tokens one document takes, or several together."""
 
     tokens: int

@@ -1,13 +1,12 @@
 """How the user asked for a model to be loaded, and what of that a load plan fulfils. Nothing is decided here."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from qwenchat.engines.local.protocol import LoadPlan, Lora
 from qwenchat.i18n import _, enumerated, sentences
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
+class LoadOptions(Struct, frozen=True):
     """How the user asked for a model to be loaded; None follows the settings."""
 
     ctx: int | None = None

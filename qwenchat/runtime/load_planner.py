@@ -131,13 +131,16 @@ class LoadPlanner:
         smallest is chosen.
         """
         is_chosen, placed = wanted == "auto", list[tuple[LocalModel, Fit]]()
+        has_room = fits.is_roomy and not self.resources.peers
+        if is_chosen and not has_room:  # then the models on this machine need not be looked at
+            return None, 0, ""
         try:
             models = self.draft_models(wanted)
         except QwenchatError as error:
             return None, 0, error.message
         on_gpu = fits.gpu_layers == header.layers
         room = fit.beside(header, fits, self.resources)
-        for model in models if fits.is_roomy and not self.resources.peers else ():
+        for model in models if has_room else ():
             small = model.header
             if small and not (is_chosen and not _suits(model, small, header, family)):
                 one = fit.assess(small, room, n_ctx, "f16", most_layers=None if on_gpu else 0)

@@ -240,6 +240,10 @@ class Program:
             with suppress(StoreError):  # then the next program that uses the index finds that the session is gone
                 self._unswept_documents.drop(chat_owner(session_id))
 
+    def _has_session(self, session_id: str) -> bool:
+        """Return whether there is a session, in the trash or not. Raises StoreError."""
+        return self.paths.database.exists() and self.store.exists(session_id)
+
     @MadeOnce
     def documents(self) -> "DocumentIndex":
         """The index of documents, without those of chats and collections that are gone. Raises StoreError."""
@@ -249,7 +253,7 @@ class Program:
         if not index.is_read_only:
             with suppress(StoreError, FileError):  # where it is not known what exists, nothing is deleted
                 index.sweep(
-                    lambda session_id: self.paths.database.exists() and self.store.exists(session_id),
+                    self._has_session,
                     lambda name: any(each.name == name for each in collections_in(self.paths.collections)),
                 )
         return index
@@ -272,7 +276,12 @@ class Program:
         """KV caches of sessions."""
         from qwenchat.engines.local.saved_kv import SavedKV
 
-        return SavedKV(self.paths.saved_kv, round(self.settings.sessions.saved_kv_gb * 2**30))
+        def exists(session_id: str) -> bool:
+            with suppress(StoreError):  # where that is not known, nothing is saved
+                return self._has_session(session_id)
+            return False
+
+        return SavedKV(self.paths.saved_kv, round(self.settings.sessions.saved_kv_gb * 2**30), exists)
 
     def close(self) -> None:
         """Close what was made. May be called twice."""

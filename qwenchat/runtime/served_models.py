@@ -60,6 +60,8 @@ class ServedModels:
         self._idle: asyncio.TimerHandle | None = None
         self._tasks = set[asyncio.Task[Any]]()
         """Loading and unloading, which go on although the request is cancelled."""
+        self._closing: asyncio.Task[None] | None = None
+        """Of those, the one that closes the last engine, or has closed it."""
         self._is_closed = False
         self.info: ModelInfo | None = None
         """Of the loaded model; None while no model is loaded."""
@@ -142,25 +144,33 @@ class ServedModels:
                 self._reference = reference
             self._check_open()
         engine = self._engine
-        self.info = await self._to_the_end(engine.load(progress))  # a large model may take longer than a client waits
+        info = await asyncio.shield(self._begin(self._load(engine, progress)))
         self._check_open()
-        return Grant(engine=engine, info=self.info)
+        return Grant(engine=engine, info=info)
+
+    async def _load(self, engine: Engine, progress: Callable[[LoadEvent], object] | None) -> ModelInfo:
+        """Load a model, to the end although its client leaves: a large one may take longer than a client waits."""
+        info = await engine.load(progress)
+        if engine is self._engine:
+            self.info = info
+            self._watch_idle()
+        return info
 
     async def _unload(self) -> None:
+        """Close the engine, and wait for one that is being closed: the next model needs its memory."""
         engine, self._engine, self.info = self._engine, None, None
         if engine:
-            await self._to_the_end(engine.close())
+            self._closing = self._begin(engine.close())
+        if self._closing:
+            await asyncio.wait({self._closing})
 
     async def _unload_idle(self) -> None:
         async with self._order:
             if not (self.running or self.waiting):
                 await self._unload()
 
-    async def _to_the_end(self, work: Coroutine[object, object, Result]) -> Result:
-        """Do work, which goes on although the request that waits for it is cancelled."""
-        return await asyncio.shield(self._begin(work))
-
     def _begin(self, work: Coroutine[object, object, Result]) -> "asyncio.Task[Result]":
+        """Do work that goes on although the request which waits for it is cancelled."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._end)

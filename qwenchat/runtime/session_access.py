@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore, no_such_message
 from qwenchat.chat.message import Message, Status
@@ -176,7 +178,7 @@ class SessionAccess:
 
     async def _shown(self, snapshot: SessionSnapshot) -> SessionSnapshot:
         branch = [self._live(each) if each.status is Status.STREAMING else each for each in snapshot.branch]
-        return replace(snapshot, session=await self._with_model(snapshot.session), branch=branch)
+        return structs.replace(snapshot, session=await self._with_model(snapshot.session), branch=branch)
 
     async def _with_model(self, session: Session) -> Session:
         if session.model:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qwenchat.errors import NetworkError, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.text.safe import clean_line
 
 HEADERS_S = 10.0
@@ -43,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         raise NetworkError(
             _("Nothing can be served at {host}, port {port}: {reason}.").format(
-                host=shown, port=port, reason=error.strerror or error
+                host=shown, port=port, reason=reason_of(error)
             ),
             _("Choose another port with --port, or end what uses it."),
         ) from None

@@ -26,7 +26,7 @@ from qwenchat.chat.message import (
 from qwenchat.chat.ports import Mode, SessionStore
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
-from qwenchat.errors import QwenchatError
+from qwenchat.errors import NotFound, QwenchatError
 from qwenchat.server.chat import AnsweredChat
 
 _MOST_KNOWN = 10_000
@@ -62,7 +62,9 @@ class SavedChats:
         turns = _alternating(answer)
         names = list(_names(system, turns))
         known = max((place + 1 for place, name in enumerate(names[:-1]) if name in self._known), default=0)
-        session, parent = self._known[names[known - 1]] if known else (self._created(answer, system), None)
+        session, parent = self._known[names[known - 1]] if known else ("", None)
+        if not self._can_follow(session, parent):
+            session, parent, known = self._created(answer, system), None, 0
         messages: list[Message] = []
         for turn in turns[known:]:
             message = self._message(turn, session, parent)
@@ -74,6 +76,13 @@ class SavedChats:
             self._known[name] = session, message.id
         while len(self._known) > _MOST_KNOWN:
             self._known.popitem(last=False)
+
+    def _can_follow(self, session: str, message: str | None) -> bool:
+        """Return whether there is a message that others can follow: the user may have deleted it meanwhile."""
+        try:
+            return self._store.session(session).trashed is None and bool(self._store.branch(message))
+        except NotFound:
+            return False
 
     def _created(self, answer: AnsweredChat, system: str) -> str:
         now = unix_ms()

@@ -17,7 +17,7 @@ from typing import IO
 from qwenchat.chat.session import Session
 from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.files import replacing
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.paths import file_name
 from qwenchat.sessions.archive import ArchiveStore, normal, with_model_names
 from qwenchat.sessions.exporters import ExportFormat
@@ -105,7 +105,7 @@ def write(export: Export, target: str | None, out: Callable[[str], object], forc
         return Written(files, len(held.sessions))
     except OSError as error:
         raise FileError(
-            _("{path} can't be written: {reason}.").format(path=target, reason=error.strerror or error),
+            _("{path} can't be written: {reason}.").format(path=target, reason=reason_of(error)),
             _("Choose an existing, writable folder on a disk with free space."),
         ) from error
 

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from qwenchat.chat.memory import session_busy
 from qwenchat.errors import FileError, StoreError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.paths import private_folder
 from qwenchat.text.safe import safe_name
 
@@ -55,7 +55,7 @@ class SessionLocks:
             raise StoreError(error.message, error.hint, recoveries=error.recoveries) from error
         except OSError as error:
             raise StoreError(
-                _("The session can't be locked: {reason}.").format(reason=error.strerror or error),
+                _("The session can't be locked: {reason}.").format(reason=reason_of(error)),
                 _("Make {folder} writable.").format(folder=self._folder),
             ) from error
         try:

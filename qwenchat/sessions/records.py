@@ -17,7 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from qwenchat.errors import FileError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.sessions.archive import BadRecord
 from qwenchat.text.safe import clean_line
 
@@ -72,7 +72,7 @@ def records_of(path: Path) -> list[Record]:
             return records_in(file, int(status.st_mtime * 1000))
     except OSError as error:
         raise FileError(
-            _("It can't be read: {reason}.").format(reason=error.strerror or error),
+            _("It can't be read: {reason}.").format(reason=reason_of(error)),
             _("Check its name and its permissions."),
         ) from error
 

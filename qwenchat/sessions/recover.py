@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qwenchat.chat.message import Message
 from qwenchat.errors import StoreError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.sessions import rows
 from qwenchat.sessions.salvage import Value, salvage
 from qwenchat.storage.database import connect, explained, make_private, unwritable
@@ -99,7 +99,7 @@ def recover(file: Path) -> Recovered | None:
         aside = _set_aside(file)
         new.rename(file)
     except OSError as error:
-        raise unwritable(file, error.strerror or str(error)) from error
+        raise unwritable(file, reason_of(error)) from error
     finally:
         _remove(new)
     return Recovered(sessions, messages, attachments, aside)

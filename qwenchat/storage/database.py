@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qwenchat.errors import FileError, Recovery, RecoveryKind, StoreDamaged, StoreError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.paths import private_folder
 from qwenchat.storage.read_only import ReadableFile, can_write, cannot_be_saved
 from qwenchat.text.words import index_text
@@ -198,7 +198,7 @@ def _readable(file: Path) -> ReadableFile:
     try:
         return ReadableFile(file)
     except OSError as error:
-        raise unwritable(file, error.strerror or str(error)) from error
+        raise unwritable(file, reason_of(error)) from error
 
 
 def make_private(file: Path) -> None:
@@ -212,7 +212,7 @@ def make_private(file: Path) -> None:
     except FileError as error:
         raise StoreError(error.message, error.hint, recoveries=error.recoveries) from error
     except OSError as error:
-        raise unwritable(file, error.strerror or str(error)) from error
+        raise unwritable(file, reason_of(error)) from error
 
 
 @contextmanager
@@ -232,14 +232,14 @@ def _explanation(file: Path, error: sqlite3.DatabaseError) -> Exception:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return _busy(file)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            return unwritable(file, str(error))
+            return unwritable(file, reason_of(error))
         case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR if code != sqlite3.SQLITE_IOERR_SHORT_READ:
             return StoreError(
-                _("Reading or writing {file} failed: {reason}.").format(file=file, reason=error),
+                _("Reading or writing {file} failed: {reason}.").format(file=file, reason=reason_of(error)),
                 _("Check whether the disk is full or failing. Nothing that was stored before is lost."),
             )
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_IOERR | None:
-            return damaged(file, str(error))
+            return damaged(file, reason_of(error))
         case sqlite3.SQLITE_CONSTRAINT:
             return StoreError(
                 _("This conflicts with stored data: {reason}.").format(reason=error),

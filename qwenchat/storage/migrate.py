@@ -5,13 +5,13 @@ one transaction. A database of a newer version or of another program is refused 
 """
 
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from msgspec import Struct
 
 from qwenchat.errors import StoreError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.storage.database import (
     BUSY_S,
     MemoryDatabase,
@@ -27,8 +27,7 @@ _COPIES = 2
 """The number of safety copies to retain; the oldest is deleted first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """The tables of one kind of database, as the migrations that make them."""
 
     folder: Path
@@ -60,7 +59,7 @@ def migrate(file: Path, schema: Schema, *, upto: int | None = None, busy_s: floa
             _("Wait until it has finished, then try again."),
         ) from error
     except OSError as error:
-        raise unwritable(file, error.strerror or str(error)) from error
+        raise unwritable(file, reason_of(error)) from error
 
 
 def in_memory(schema: Schema) -> MemoryDatabase:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qwenchat.errors import FileError, NotText
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.text.safe import clean_line
 
 SIZE_LIMIT = 64 << 20
@@ -38,7 +38,9 @@ def read(path: Path) -> TextFile:
     shown = clean_line(str(path))
     try:
         if path.is_dir():
-            raise FileError(_("{file} is a folder.").format(file=shown), _("Attach the files in it, one by one."))
+            raise FileError(
+                _("{file} is a folder.").format(file=shown), _("Give a file; `qwenchat ask --docs` reads folders.")
+            )
         with path.open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
     except OSError as error:
@@ -72,14 +74,16 @@ def stamp(file: BinaryIO) -> tuple[int, int]:
 def unreadable(shown: str, error: OSError) -> FileError:
     """Return what a user reads about a file that can't be read."""
     return FileError(
-        _("{file} can't be read: {reason}.").format(file=shown, reason=error.strerror),
+        _("{file} can't be read: {reason}.").format(file=shown, reason=reason_of(error)),
         _("Check its name and its permissions."),
     )
 
 
 def _check_kind(status: os.stat_result, shown: str) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(_("{file} is a folder.").format(file=shown), _("Attach the files in it, one by one."))
+        raise FileError(
+            _("{file} is a folder.").format(file=shown), _("Give a file; `qwenchat ask --docs` reads folders.")
+        )
     if not stat.S_ISREG(status.st_mode):
         raise FileError(
             _("{file} is not a file, but a device or a pipe.").format(file=shown),

@@ -5,9 +5,10 @@ is never allowed beyond one call: a rule that allows it means that the user is a
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from qwenchat.chat.message import ToolCall
 from qwenchat.config import Rule
@@ -27,16 +28,14 @@ class Leave(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """The user's decision; where it is REFUSED, the model reads the reason."""
 
     leave: Leave
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingCall:
+class PendingCall(Struct, frozen=True, kw_only=True):
     """A call that waits for a decision. What it says comes from the model: it is shown as text, and whole."""
 
     call: ToolCall

@@ -6,9 +6,9 @@ all made from `actions()`, which is called when the language is known.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 
+from msgspec import Struct
 from textual.binding import Binding, BindingsMap
 
 from qwenchat.errors import WrongUse
@@ -35,8 +35,7 @@ class Where(Enum):
     """The files above the prompt; the action is about the selected one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Struct, frozen=True):
     """One action. Ids are part of users' keymaps and never change."""
 
     id: str
@@ -337,8 +336,7 @@ def _in_list() -> tuple[Action, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class FixedKeys:
+class FixedKeys(Struct, frozen=True):
     """Keys of fields, lists, dialogs and the mouse, which the keymap can't change; help shows them."""
 
     place: str

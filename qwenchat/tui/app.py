@@ -11,9 +11,9 @@ import select
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from msgspec import Struct, structs
 from rich.console import Console
 from rich.segment import Segments
 from textual import events, on
@@ -80,8 +80,7 @@ def no_theme(name: str) -> WrongUse:
     return WrongUse(what, _("Choose another with /theme."))
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """What the program starts with."""
 
     model: str = ""
@@ -341,9 +340,9 @@ def run(program: Program, start: Start, *, continue_: bool = False, inline: bool
     NotFound, WrongUse or StoreError before anything is drawn, and any bug once the terminal is restored.
     """
     if start.session:
-        start = replace(start, session=program.store.find_to_resume(start.session).id)
+        start = structs.replace(start, session=program.store.find_to_resume(start.session).id)
     elif continue_ and (latest := program.store.listing.latest()):
-        start = replace(start, session=latest.id)
+        start = structs.replace(start, session=latest.id)
     app = QwenchatApp(program, start, inline=inline)
     with app.guarding_threads():
         app.run(inline=inline)

@@ -48,10 +48,18 @@ def arguments(typed: str, program: Program, session: Session) -> list[Completion
     }
     if name not in offered:
         return []
+    is_whole = not begun or (name == "attach" and _is_folder(begun))  # what is in the folder is only offered
     return [
-        Completion(before + text, label, words, is_offer=not begun or before + text == typed)
+        Completion(before + text, label, words, is_offer=is_whole or before + text == typed)
         for text, label, words in offered[name](begun, program, session)
     ][:_MOST]
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def path_completions(begun: str, suffixes: Sequence[str] = ("",)) -> list[str]:

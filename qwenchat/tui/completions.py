@@ -1,14 +1,14 @@
 """What a half-typed slash command can become, and what Enter does with it. What follows a name: `tui.arguments`."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from qwenchat.i18n import _
 from qwenchat.tui import slash_commands
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Struct, frozen=True):
     """One thing that the typed text can become."""
 
     text: str

@@ -17,7 +17,7 @@ from pathlib import Path
 from textual.app import SuspendNotSupported
 
 from qwenchat.errors import FileError, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.text.safe import encodable
 
 _DEFAULT_EDITOR = "vi"
@@ -59,7 +59,7 @@ def edit_text(
         ) from error
     except OSError as error:
         raise FileError(
-            _("The text can't be opened in an editor: {reason}.").format(reason=error.strerror or error),
+            _("The text can't be opened in an editor: {reason}.").format(reason=reason_of(error)),
             _("Free space in the folder for temporary files, or set TMPDIR to another folder."),
         ) from error
 
@@ -70,7 +70,7 @@ def _run_editor(command: str, file: Path) -> None:
     except (OSError, ValueError) as error:
         raise WrongUse(
             _("The editor {name} can't be started: {reason}.").format(
-                name=command or _DEFAULT_EDITOR, reason=(error.strerror if isinstance(error, OSError) else "") or error
+                name=command or _DEFAULT_EDITOR, reason=reason_of(error)
             ),
             _("Set EDITOR to another editor."),
         ) from error

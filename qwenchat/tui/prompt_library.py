@@ -9,7 +9,7 @@ import tomlkit
 
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.files import write_atomically
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.paths import private_folder
 from qwenchat.text.safe import clean, clean_line, safe_name
 
@@ -71,6 +71,6 @@ def _read(file: Path) -> NamedPrompt | None:
 
 def _refused(file: Path, error: OSError) -> FileError:
     return FileError(
-        _("The prompt {file} can't be written: {reason}.").format(file=file, reason=error.strerror or error),
+        _("The prompt {file} can't be written: {reason}.").format(file=file, reason=reason_of(error)),
         _("Make the folder writable."),
     )

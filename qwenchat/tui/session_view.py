@@ -5,12 +5,12 @@ that streams does not pass here: it goes straight to the transcript, or each tok
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qwenchat.chat.events import Reading
+from msgspec import Struct, field, structs
+
 from qwenchat.chat.message import Message, Status
-from qwenchat.chat.ports import Capabilities
 from qwenchat.chat.session import Session
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.runtime.events import QueueChanged, SessionSnapshot, ToolAsked, TurnFailed, WaitingChanged
@@ -18,11 +18,12 @@ from qwenchat.tools.policy import PendingCall
 from qwenchat.tui.widgets.gauge import ContextUsage
 
 if TYPE_CHECKING:
+    from qwenchat.chat.events import Reading
+    from qwenchat.chat.ports import Capabilities
     from qwenchat.runtime.session_access import SessionAccess
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionView:
+class SessionView(Struct, frozen=True, kw_only=True):
     """All that the screen shows of a session."""
 
     session: Session
@@ -46,11 +47,11 @@ class SessionView:
     """What is going on, in words."""
     progress: float | None = None
     """How far that is, from 0 to 1; None without an end in sight."""
-    reading: Reading | None = None
+    reading: "Reading | None" = None
     """How far the documents are read for the answer that streams; None where they are not being read."""
-    queue: QueueChanged = field(default_factory=lambda: QueueChanged("", ()))
+    queue: QueueChanged = QueueChanged("", ())
     """The session that is answered and those that wait, this one among them or not."""
-    waiting: WaitingChanged = field(default_factory=lambda: WaitingChanged({}, {}))
+    waiting: WaitingChanged = WaitingChanged({}, {})
     """The questions that wait, in this session and in others."""
     asked: PendingCall | None = None
     """The call of a tool here that waits for the user's decision."""
@@ -58,7 +59,7 @@ class SessionView:
     """The id of the session with such a call, this one or another; empty for none."""
     failure: TurnFailed | None = None
     """What failed here and was not tried again since."""
-    capabilities: Capabilities | None = None
+    capabilities: "Capabilities | None" = None
     """Of the session's model; None where they are not known before it is loaded."""
     warning: str = ""
     """What is odd about the last answer."""
@@ -100,8 +101,7 @@ class SessionView:
         return self.queue.waiting.index(self.session.id) + 1 if waits else 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViewChange:
+class ViewChange(Struct, frozen=True, kw_only=True):
     """A view and the one before it."""
 
     before: SessionView
@@ -171,7 +171,7 @@ class OpenSession:
         branch = (*snapshot.branch, *(waiting.question for waiting in snapshot.waiting))
         fork = view.fork if any(message.id == view.fork for message in branch[:-1]) else ""
         self._set(
-            replace(
+            structs.replace(
                 view,
                 session=session,
                 fork=fork,
@@ -197,12 +197,12 @@ class OpenSession:
     def relabel(self, session: Session) -> None:
         """Show what changed of a session beside its messages, if it is the open one."""
         if session.id == self.id:
-            self._set(replace(self.view, session=session))
+            self._set(structs.replace(self.view, session=session))
 
     def append(self, message: Message) -> None:
         """Show a new message at the end of the branch."""
         branch = (*self.view.branch, message)
-        self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
+        self._set(structs.replace(self.view, branch=branch, streaming=_streaming(branch)))
 
     async def begin_answer(self, question: Message, answer: Message) -> None:
         """Show an answer that begins or is continued below its question. Raises NotFound and StoreError."""
@@ -212,7 +212,7 @@ class OpenSession:
             self.replace_message(answer)
         elif branch and branch[-1].id == question.id and question.id not in self._forked:
             branch = (*branch[:-1], question, answer)  # the usual case, whatever the length of the chat
-            self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
+            self._set(structs.replace(self.view, branch=branch, streaming=_streaming(branch)))
         else:
             self._forked.discard(question.id)
             await self.reload()
@@ -222,13 +222,13 @@ class OpenSession:
         if all(one.id != message.id for one in self.view.branch):
             return
         branch = tuple(message if one.id == message.id else one for one in self.view.branch)
-        self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
+        self._set(structs.replace(self.view, branch=branch, streaming=_streaming(branch)))
 
     def fork_at(self, message_id: str) -> bool:
         """Let the next question follow a message; return whether it leaves any behind. Empty: follow the end again."""
-        view = replace(self.view, fork=message_id)
+        view = structs.replace(self.view, fork=message_id)
         leaves_some = bool(view.left_behind)
-        self._set(view if leaves_some else replace(view, fork=""))
+        self._set(view if leaves_some else structs.replace(view, fork=""))
         return leaves_some
 
     async def show_forked(self, question: Message) -> None:
@@ -239,43 +239,43 @@ class OpenSession:
 
     def show_first_seen(self, message_id: str | None) -> None:
         """Show where the part of the branch begins that the model sees."""
-        self._set(replace(self.view, first_seen=message_id))
+        self._set(structs.replace(self.view, first_seen=message_id))
 
     def show_usage(self, usage: ContextUsage | None) -> None:
         """Show how full the context window is."""
-        self._set(replace(self.view, usage=usage))
+        self._set(structs.replace(self.view, usage=usage))
 
     def show_activity(self, words: str = "", progress: float | None = None) -> None:
         """Show what is going on; nothing without words."""
-        self._set(replace(self.view, activity=words, progress=progress, reading=None))
+        self._set(structs.replace(self.view, activity=words, progress=progress, reading=None))
 
-    def show_reading(self, reading: Reading, words: str) -> None:
+    def show_reading(self, reading: "Reading", words: str) -> None:
         """Show how far documents are read, and in words as what is going on."""
         progress = reading.done / reading.total if reading.total else None
-        self._set(replace(self.view, activity=words, progress=progress, reading=reading))
+        self._set(structs.replace(self.view, activity=words, progress=progress, reading=reading))
 
-    def show_capabilities(self, known: Capabilities | None) -> None:
+    def show_capabilities(self, known: "Capabilities | None") -> None:
         """Show what the session's model can do."""
-        self._set(replace(self.view, capabilities=known))
+        self._set(structs.replace(self.view, capabilities=known))
 
     def show_warning(self, words: str = "") -> None:
         """Show what is odd about the last answer; nothing without words."""
-        self._set(replace(self.view, warning=words))
+        self._set(structs.replace(self.view, warning=words))
 
     def show_queue(self, queue: QueueChanged) -> None:
         """Show who is answered and who waits; what failed in those sessions is being tried again."""
         for session_id in (queue.running, *queue.waiting):
             self._failures.pop(session_id, None)
-        self._set(replace(self.view, queue=queue, failure=self._failures.get(self.id)))
+        self._set(structs.replace(self.view, queue=queue, failure=self._failures.get(self.id)))
 
     def show_waiting(self, waiting: WaitingChanged) -> None:
         """Show which questions wait."""
-        self._set(replace(self.view, waiting=waiting))
+        self._set(structs.replace(self.view, waiting=waiting))
 
     def show_asked(self, asked: ToolAsked | None) -> None:
         """Show which call waits for the user's decision, here or in another session; None for none."""
         self._asked = asked
-        self._set(replace(self.view, asked=self._asked_in(self.id), asking=asked.session if asked else ""))
+        self._set(structs.replace(self.view, asked=self._asked_in(self.id), asking=asked.session if asked else ""))
 
     def _asked_in(self, session_id: str) -> PendingCall | None:
         return self._asked.pending if self._asked and self._asked.session == session_id else None
@@ -283,7 +283,7 @@ class OpenSession:
     def add_failure(self, failed: TurnFailed) -> None:
         """Remember what failed in a session; it is shown while that session is open."""
         self._failures[failed.session] = failed
-        self._set(replace(self.view, failure=self._failures.get(self.id)))
+        self._set(structs.replace(self.view, failure=self._failures.get(self.id)))
 
     def failure_of(self, session_id: str) -> TurnFailed | None:
         """Return what failed in a session and was not tried again since."""
@@ -292,7 +292,7 @@ class OpenSession:
     def forget_failure(self, session_id: str) -> None:
         """Show a failure no longer: it is being tried again."""
         self._failures.pop(session_id, None)
-        self._set(replace(self.view, failure=self._failures.get(self.id)))
+        self._set(structs.replace(self.view, failure=self._failures.get(self.id)))
 
     def _set(self, view: SessionView, *, at: str | None = None) -> None:
         change = ViewChange(before=self.view, after=view, at=at)

@@ -7,8 +7,9 @@ of several lines are not commands.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
@@ -38,23 +39,20 @@ _ALIKE = 0.75
 """From this likeness on (0 to 1) a word is taken for a mistyped name."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextToSend:
+class TextToSend(Struct, frozen=True):
     """Text that is no command."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class SlashCommand:
+class SlashCommand(Struct, frozen=True):
     """A command of `commands` and what follows it."""
 
     name: str
     rest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownCommand:
+class UnknownCommand(Struct, frozen=True):
     """A command that does not exist."""
 
     name: str

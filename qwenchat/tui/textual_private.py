@@ -12,13 +12,13 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import TextIO
 
 from textual import events, on
-from textual._compositor import Compositor
+from textual._compositor import ChopsUpdate, Compositor
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
 from textual.app import App
 from textual.binding import BindingsMap
@@ -92,7 +92,48 @@ def scroll_within(view: ScrollView, size: Size) -> None:
 
 
 class _TightCompositor(Compositor):
-    """Textual renders every line of every widget for each frame, and then drops what has not changed or is covered."""
+    """Textual renders every line of every widget for each frame, and then drops what has not changed or is covered.
+
+    It also divides what covers a widget at the widget's edges, and a wide character that an edge divides is lost.
+    """
+
+    @property
+    def cuts(self) -> list[list[int]]:
+        """Where each line is divided: at the edges of widgets, as far as nothing covers them."""
+        if self._cuts is None:
+            cuts = [{0, self.size.width} for _line in range(self.size.height)]
+            covered: list[list[tuple[int, int]]] = [[] for _line in cuts]
+            for region, clip in self.visible_widgets.values():
+                x, y, width, height = region.intersection(clip)
+                lines = range(y, min(y + height, len(cuts))) if width else ()
+                for line in lines:
+                    edges = (x, x + width)
+                    cuts[line].update(
+                        edge for edge in edges if not any(start < edge < end for start, end in covered[line])
+                    )
+                    covered[line].append(edges)
+            self._cuts = [sorted(edges) for edges in cuts]
+        return self._cuts
+
+    def render_partial_update(self) -> ChopsUpdate | None:
+        """Return what has changed; each piece of a line is drawn whole, so that no wide character in it is divided."""
+        if update := super().render_partial_update():
+            update.spans = [
+                (y, start, next((cut for cut in self.cuts[y] if cut >= end), end)) for y, start, end in update.spans
+            ]
+        return update
+
+    def _render_chops(self, crop: Region, is_rendered_line: Callable[[int], bool]) -> Sequence[Mapping[int, Strip]]:
+        """Return the pieces of each line by the cut at which they begin, of the frontmost widget there."""
+        chops = [dict.fromkeys(cuts[:-1], Strip([])) for cuts in self.cuts]
+        for _region, part, strips in self._get_renders(crop):
+            for y, strip in zip(part.line_range, strips, strict=False):
+                cuts = [cut for cut in self.cuts[y] if part.x <= cut <= part.right] if is_rendered_line(y) else []
+                pieces = strip.crop(cuts[0] - part.x).divide([cut - cuts[0] for cut in cuts[1:]]) if cuts else []
+                for cut, piece in zip(cuts, pieces, strict=False):
+                    if not chops[y][cut]:
+                        chops[y][cut] = piece
+        return chops
 
     def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
         """Yield widgets, from front to back: region, the part of it to draw, and the lines of that part."""

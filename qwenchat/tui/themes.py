@@ -11,7 +11,6 @@ import time
 import tomllib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -23,7 +22,7 @@ from textual.css.tokenizer import TokenError
 from textual.theme import Theme
 
 from qwenchat.errors import FileError, QwenchatError, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.paths import bundled_themes
 from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line
@@ -100,8 +99,7 @@ class ThemeFile(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab")
     """Any of Textual's own variables, such as `footer-key-foreground`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Themes:
+class Themes(Struct, frozen=True):
     """All themes by name, and what was wrong with those that can't be used."""
 
     by_name: dict[str, Theme]
@@ -152,7 +150,7 @@ def load(file: Path) -> tuple[str, Theme]:
         document = tomllib.loads(text)
     except OSError as error:
         raise FileError(
-            _("The theme {file} can't be read: {reason}.").format(file=file, reason=error.strerror),
+            _("The theme {file} can't be read: {reason}.").format(file=file, reason=reason_of(error)),
             _("Make it readable, or move it away."),
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

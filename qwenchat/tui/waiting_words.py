@@ -4,8 +4,8 @@ Words and the ids of actions; nothing is drawn or done here.
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Message, Role
 from qwenchat.errors import Recovery, RecoveryKind
 from qwenchat.i18n import _, ngettext, sentences
@@ -16,6 +16,9 @@ from qwenchat.tools.policy import Leave, PendingCall
 from qwenchat.tui.advice import advice
 from qwenchat.tui.session_view import SessionView
 from qwenchat.tui.transcript.drawing import Note
+
+if TYPE_CHECKING:
+    from qwenchat.chat.events import Reading
 
 _LONG_S = 20.0
 """Seconds of reading from which on the user is told beforehand, and can choose to read less."""
@@ -43,7 +46,7 @@ def notes_of(view: SessionView) -> Mapping[str, Note]:
     return notes
 
 
-def reading_words(reading: Reading) -> str:
+def reading_words(reading: "Reading") -> str:
     """Return a line that says how far documents are read."""
     if not reading.total:
         return _("searching the documents")
@@ -54,7 +57,7 @@ def reading_words(reading: Reading) -> str:
     return " · ".join([*said, _("Esc pauses")])
 
 
-def _found_words(reading: Reading) -> str:
+def _found_words(reading: "Reading") -> str:
     """Return what is said in the waiting answer: at first how long it still takes, then what was found last."""
     if reading.latest:
         return _("Found so far: {sentence}").format(sentence=clean_line(reading.latest, _LONGEST_FOUND))

@@ -25,7 +25,7 @@ from string import Template
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from qwenchat.i18n import _, language
+from qwenchat.i18n import _, language, reason_of
 from qwenchat.net.addresses import is_loopback, origin
 from qwenchat.web.tab import END_S, Size, Tab
 
@@ -89,12 +89,12 @@ class WebServer:
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._refuse_strangers])
-        app.router.add_get("/", _explain_address)
         app.router.add_get("/once/{ticket}", self._lead_to_page)
         app.router.add_get(f"/{self._secret}/", _page)
         app.router.add_get(f"/{self._secret}/ws", self._show)
         app.router.add_static(f"/{self._secret}/page/", _PAGE)
         app.router.add_static(f"/{self._secret}/terminal/", self._terminal)
+        app.router.add_get("/{other:.*}", _explain_address)
         app.on_response_prepare.append(_add_headers)
         app.on_shutdown.append(self._end_all)
         return app
@@ -112,7 +112,7 @@ class WebServer:
 
     async def _lead_to_page(self, request: web.Request) -> web.StreamResponse:
         if request.match_info["ticket"] != self._ticket:
-            raise web.HTTPNotFound
+            return await _explain_address(request)
         self._ticket = secrets.token_urlsafe(24)
         raise web.HTTPFound(f"/{self._secret}/")
 
@@ -138,7 +138,7 @@ class WebServer:
             tab = await Tab.open(self._command, self._environ, size)
         except OSError as error:
             await websocket.send_bytes(
-                _("The screen can't be started: {reason}.").format(reason=error.strerror).encode()
+                _("The screen can't be started: {reason}.").format(reason=reason_of(error)).encode()
             )
             return
         both = [asyncio.create_task(_draw(tab, websocket)), asyncio.create_task(_type(tab, websocket))]
@@ -162,7 +162,8 @@ async def _add_headers(_request: web.Request, response: web.StreamResponse) -> N
 
 
 async def _explain_address(_request: web.Request) -> web.StreamResponse:
-    return web.Response(status=404, text=_("Open the whole address that `qwenchat web` has printed."))
+    words = _("This address is incomplete or no longer valid. Open the whole address that `qwenchat web` has printed.")
+    return web.Response(status=404, text=words)
 
 
 async def _page(_request: web.Request) -> web.StreamResponse:

@@ -228,6 +228,12 @@ def test_from_machine_to_machine_by_stick(standin: StandIn, model: bytes, tmp_pa
     assert [event["verified"] for event in events if event["event"] == "completed"] == [True]
     assert Path(events[-1]["path"]).read_bytes() == model
     assert str(tmp_path / "other") in events[-1]["path"]
+    third, fresh = str(tmp_path / "third"), str(tmp_path / "fresh")
+    here = ("models", "pull", "--from", f"file:{stick}")
+    done = qwenchat(*here, "7b", HF_HOME=third, QWENCHAT_HOME=fresh)  # which would choose another one itself
+    assert done.returncode == 0 and Path(done.stdout.strip()).read_bytes() == model, done.stderr
+    done = qwenchat(*here, "7b:q8_0", HF_HOME=third, QWENCHAT_HOME=fresh)
+    assert done.returncode == 3 and str(stick) in done.stderr and "q4_k_m" in done.stderr
 
 
 def exported(*words: str | Path, stick: Path, model: bytes) -> tuple[str, Path]:

@@ -59,8 +59,9 @@ def test_what_is_there_is_read(read_only: Path, tiny: Path) -> None:
 
 @pytest.mark.parametrize("read_only", ["with its log"], indirect=True)
 def test_the_screen_says_once_that_nothing_can_be_saved(read_only: Path) -> None:
+    notices_stay = "from textual.notifications import Notification; Notification.time_left = 3600"  # the first, too
     home = str(read_only)
-    with qwenchat_in_terminal("-c", by=without_privileges(), QWENCHAT_HOME=home) as terminal:
+    with qwenchat_in_terminal("-c", before=notices_stay, by=without_privileges(), QWENCHAT_HOME=home) as terminal:
         terminal.until(lambda text: QUESTION[:6] in text and "Nothing can be saved" in text)  # beside the notice
         terminal.send("unsaved words" + ENTER)
         terminal.until(lambda text: text.count("Nothing can be saved") == 2)  # the question is refused, and stays

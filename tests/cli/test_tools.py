@@ -66,6 +66,20 @@ def test_servers_are_taken_from_another_programs_file(tmp_path: Path) -> None:
     assert list(servers()) == ["one", "two"]
 
 
+def test_an_entry_of_a_wrong_type_is_named_where_it_is_asked_for(home: Path, tmp_path: Path) -> None:
+    own = tmp_path / "claude.json"
+    own.write_text(json.dumps({"mcpServers": {"bad": {"command": "x", "env": {"A": 1}}, "good": {"command": "y"}}}))
+    reason = '"env.A" must be text in quotation marks, not a number'
+    added = qwenchat("tools", "add", "--from", own, "--no-test")
+    assert added.returncode == 0 and reason in added.stderr and list(servers()) == ["good"]
+    added = qwenchat("tools", "add", "--from", own, "--no-test", "bad")
+    assert added.returncode == 2 and reason in added.stderr and str(own) in added.stderr
+    own.rename(home / "config/mcp.json")
+    tried = qwenchat("tools", "test", "bad")
+    assert tried.returncode == 2 and reason in tried.stderr and str(home / "config/mcp.json") in tried.stderr
+    assert [server["name"] for server in servers().values()] == ["good", "bad"]
+
+
 def test_wrong_use_adds_nothing() -> None:
     for words in (("notes",), (), ("--url", "https://a.example", "notes", "uvx"), ("--env", "TOKEN", "notes", "uvx")):
         assert qwenchat("tools", "add", "--no-test", *words).returncode == 2

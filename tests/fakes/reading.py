@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, PromptScored, Reading, TokenChance
 from qwenchat.chat.message import Citation, FinishReason, Message, Timings, Usage
-from qwenchat.chat.ports import Capabilities, Engine, Request
+from qwenchat.chat.ports import Capabilities, Engine, Mode, Request, TokenCounts
+from qwenchat.chat.prompt import Turn
 from qwenchat.documents.document import Document
 from qwenchat.documents.index import DocumentIndex, chat_owner
 from qwenchat.documents.levels.choice import Speed
@@ -25,7 +26,12 @@ class ReadingEngine(ScriptedEngine):
 
     says: Callable[[str], str] = lambda asked: "None"
     n_ctx: int = 100_000
+    token: int = 1
+    """Characters of a token."""
     capabilities: Capabilities = field(default_factory=lambda: replace(ALL_OF_LOCAL, raw_prompts=True))
+
+    async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
+        return TokenCounts(values=tuple(len(turn.text) // self.token + 4 for turn in turns))
 
     async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
         asked, said = next(turn.text for turn in reversed(request.turns) if turn.role == "user"), ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qwenchat.chat.events import LoadEvent
-from qwenchat.chat.message import Message, Role
+from qwenchat.chat.message import Message, Role, Status
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.errors import StoreError
 from qwenchat.runtime.chat_service import ChatService
@@ -149,6 +149,23 @@ async def test_a_question_that_waited_follows_the_new_branch(program: Program) -
         assert said[0] == "They said x." and said[-4::2] == ["And then?", "And after that?"]
 
 
+@pytest.mark.parametrize("place", [0, -2])
+async def test_what_another_program_deletes_meanwhile_does_not_come_back(program: Program, place: int) -> None:
+    answering = engine("word " * 100)
+    async with running(program, lambda _reference, _options: answering) as (chats, told):
+        session = await chat(chats)
+        gone = branch(chats, session)[place:]
+        answering.delay_s = 0.01
+        chats.compact(session)
+        await until(lambda: any(isinstance(each, SummaryGrew) for each in told))
+        program.store.trash.remove_message(gone[0].id)
+        left = branch(chats, session)
+        answering.delay_s = 0
+        await until(lambda: not chats.running and any(isinstance(each, _ENDS) for each in told))
+        assert any(isinstance(each, NotCompacted) for each in told)
+        assert branch(chats, session) == left
+
+
 @dataclass
 class SpreadLater(ScriptedEngine):
     """Is spread over a peer once a test says so."""
@@ -214,6 +231,6 @@ async def test_a_summary_is_not_edited_while_the_chat_is_answered(program: Progr
         answering.delay_s = 0.01
         answering.answers = ["word " * 500]
         await chats.send(session, "Go on.")
-        await until(lambda: bool(chats.running and branch(chats, session)[-1].role is Role.ASSISTANT))
+        await until(lambda: branch(chats, session)[-1].status is Status.STREAMING)
         with pytest.raises(StoreError):
             await chats.edit_summary(summary, "Otherwise.")

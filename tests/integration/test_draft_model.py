@@ -4,6 +4,7 @@ Both are chains, whose answers never say the same twice, so that nothing is look
 layers, so that the small one is worth its time.
 """
 
+import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,9 +16,12 @@ import pytest
 
 from qwenchat.chat.message import FinishReason
 from qwenchat.chat.sampling import Sampling
+from qwenchat.doctor.models import drafts
 from qwenchat.engines.local.protocol import DraftModel
 from qwenchat.engines.worker.draft_model import FIRST_PAUSE, ModelDrafts
 from qwenchat.engines.worker.llama import MOST_OUTPUTS, LlamaModel, StepCosts
+from qwenchat.runtime.load_options import LoadOptions
+from qwenchat.runtime.program import Program
 from tests.fakes import ggufs
 from tests.fakes.answering import NOISE, answered, last_logits, load, logits
 from tests.fakes.engines import GREEDY, LIKELIEST, answer, engine, questions
@@ -252,3 +256,25 @@ async def test_the_engine_says_who_guessed_and_who_can_not(files: Files, tmp_pat
 
 def replace_path(draft: DraftModel, path: Path) -> DraftModel:
     return DraftModel(path=str(path).encode(), name=draft.name)
+
+
+async def test_the_program_finds_a_draft_model_by_itself(files: Files, tmp_path: Path) -> None:
+    """`large.gguf` is in a folder with models of the same tokens, some of which are small enough."""
+    environ = {
+        "QWENCHAT_HOME": str(tmp_path),
+        "QWENCHAT_HUB_FOLDERS": str(files.right.parent),
+        "QWENCHAT_MODEL_DEFAULT": str(files.large.path),
+    }
+    program = Program(environ)
+    draft = program.planner(str(files.large.path), LoadOptions())([]).plan.draft
+    assert draft and Path(os.fsdecode(draft.path)).name in ("right.gguf", "wrong.gguf", "unsure.gguf")
+    assert [found.check for found in drafts(program)] == ["draft"]
+    assert not program.planner(str(files.right), LoadOptions())([]).plan.draft
+    assert not list(drafts(Program(environ | {"QWENCHAT_MODEL_DRAFT": "off"})))
+    named = Program(environ | {"QWENCHAT_MODEL_DRAFT": str(files.right)})
+    running = named.engine(str(files.large.path), LoadOptions(ctx=1024))
+    try:
+        said = await answer(running, questions("Hello"), GREEDY)
+        assert said.ids == files.large.ids and said.usage.drafted_by
+    finally:
+        await running.close()

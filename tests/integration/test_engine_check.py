@@ -79,7 +79,7 @@ async def test_a_name_alone_is_the_only_model_of_a_server() -> None:
         engine = program.engine("@one", LoadOptions(ctx=2048))
         info = await engine.load()
         await engine.close()
-        assert (info.name, info.reference, info.n_ctx) == ("Qwen2-0.5B", "@one", 2048)
+        assert (info.name, info.reference, info.n_ctx) == ("Qwen2-0.5B", "@one/Qwen2-0.5B", 2048)
         assert info.file == f"{one.url}#Qwen2-0.5B"
         several = program.engine("@two", LoadOptions())
         with pytest.raises(NotFound) as caught:

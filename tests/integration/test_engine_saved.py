@@ -1,18 +1,22 @@
 """A session's saved KV cache: read where it fits, ignored and removed where it is damaged."""
 
+import asyncio
 import os
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qwenchat.chat.message import FinishReason
+from qwenchat.chat.ports import Generation
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.protocol import Lora
 from qwenchat.engines.local.saved_kv import SavedKV
 from tests.fakes import ggufs
-from tests.fakes.engines import LIKELIEST, answer, engine, questions
+from tests.fakes.engines import LIKELIEST, answer, engine, questions, read, request
 
 LONG = "word " * 3000
 
@@ -144,11 +148,36 @@ async def test_tools_are_not_read_again_after_a_question_without_them(tiny: Path
 
 async def test_nothing_of_a_deleted_chat_stays(tiny: Path, tmp_path: Path) -> None:
     short = replace(LIKELIEST, max_tokens=5)
-    saved = SavedKV(tmp_path / "kv", 1 << 30)
+    sessions = {"s1", "s2"}
+    saved, other = SavedKV(tmp_path / "kv", 1 << 30, sessions.__contains__), SavedKV(tmp_path / "kv", 0)
     async with engine(tiny, tmp_path, saved=saved) as made:
         for key in ("s1", "s2"):
             await answer(made, questions("word " * 300), short, cache_key=key)
-        saved.forget_session("s1")
+        sessions.clear()  # another program deletes both, the second of which is still in the worker's KV cache
+        other.forget_session("s1")
         assert not list(saved.folder.iterdir())
-        saved.forget_session("s2")  # which is still in the worker's KV cache
+        other.forget_session("s2")
     assert not list(saved.folder.iterdir())
+
+
+async def test_one_that_is_cancelled_while_the_kv_cache_is_saved_for_it_generates_nothing(
+    endless: ggufs.Chain, tmp_path: Path
+) -> None:
+    """It is cancelled before the worker knows of it, and the worker is asked for other things between the two."""
+    short, long = replace(LIKELIEST, max_tokens=5), questions("word " * 300)
+    running, cancelling, loop = list[Generation](), list[Future[None]](), asyncio.get_running_loop()
+
+    class Saved(SavedKV):
+        def temporary(self, cache_key: str, path: Path) -> Path | None:
+            for each in running:
+                cancelling.append(asyncio.run_coroutine_threadsafe(each.cancel(), loop))
+                cancelling[-1].result()
+            return super().temporary(cache_key, path)
+
+    async with engine(endless.path, tmp_path, saved=Saved(tmp_path / "kv", 1 << 30)) as made:
+        await answer(made, long, short, cache_key="one")
+        running.append(made.generate(request(questions("else"), LIKELIEST, cache_key="two")))
+        stopped = await read(running[0])
+        assert cancelling and stopped.finished.reason is FinishReason.CANCELLED and not stopped.ids
+        again = await answer(made, long, short, cache_key="one")
+    assert again.usage.cached_tokens == again.usage.prompt_tokens - 1

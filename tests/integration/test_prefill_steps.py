@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.local.protocol import CHUNK, Generate, WorkerReply
+from qwenchat.engines.local.protocol import CHUNK, Generate, Scored, WorkerReply
 from qwenchat.engines.worker.c_api import Abort, bindings
-from qwenchat.engines.worker.cache_slot import EXACT_STEP
+from qwenchat.engines.worker.cache_slot import EXACT_STEP, CacheSlot
 from qwenchat.engines.worker.generation import FIRST_STEP, SHARED_STEP, GenerationJob
 from qwenchat.engines.worker.llama import MOST_OUTPUTS, LlamaModel
+from qwenchat.engines.worker.schedule import Schedule
 from tests.fakes.engines import planned
 
 FREE = Sampling(temperature=1.0, max_tokens=1)
@@ -66,6 +67,20 @@ def test_what_is_promised_needs_shorter_steps(model: LlamaModel) -> None:
     assert steps(model, 300, Generate(1, [], FREE), scored_from=261) == [260, MOST_OUTPUTS, 40 - MOST_OUTPUTS]
 
 
+@pytest.mark.parametrize("scored_from", [0, 1, 2])
+def test_the_tokens_that_are_asked_for_are_scored_and_no_other(model: LlamaModel, scored_from: int) -> None:
+    replies: list[WorkerReply] = []
+    prompt = array("i", range(50))
+    model.slots[0].truncate(0)
+    schedule = Schedule(model, lambda number: False, lambda number, error: None)
+    slot, request = schedule.take_slot(prompt), Generate(1, [], FREE)
+    schedule.start(GenerationJob(model, slot, request, prompt, report=replies.append, scored_from=scored_from))
+    while not schedule.is_idle:
+        schedule.step()
+    scored = [token for reply in replies if isinstance(reply, Scored) for token in reply.ids]
+    assert scored == prompt[scored_from:].tolist()
+
+
 def test_steps_are_short_where_peers_compute_which_can_not_be_stopped_within_one(tiny: Path) -> None:
     plan = msgspec.structs.replace(planned(tiny, n_ctx=1024).plan, peers=("host:1",))
     with_peers = LlamaModel(bindings(), plan, Abort(), lambda fraction: True)
@@ -82,3 +97,38 @@ def test_a_step_is_stopped_in_the_middle(model: LlamaModel) -> None:
     assert step and model.decode(step) == [] and not model.slots[0].cached
     model.abort.clear()
     running.close()
+
+
+def test_a_step_that_another_job_stopped_is_finished_and_nothing_of_it_decoded_twice(tiny: Path) -> None:
+    """Where attention is stored, llama.cpp computes a long step in parts, and keeps those before it was stopped."""
+    plan = planned(tiny, n_ctx=65_536, parallel=2).plan
+    model, ended = LlamaModel(bindings(), plan, Abort(), lambda fraction: True), list[int]()
+    model.has_prefilled = True
+    cancelled, nodes, stops_at = set[int](), 0, 0
+
+    def is_stopped(_data: object) -> bool:
+        """Count the nodes of llama.cpp's graphs; at one of them, the second job is cancelled."""
+        nonlocal nodes
+        nodes += 1
+        if nodes == stops_at:
+            cancelled.add(2)
+        return nodes == stops_at
+
+    callback = model.c.ggml_abort_callback(is_stopped)
+    model.c.llama_set_abort_callback(model.ctx, callback, None)
+    schedule = Schedule(model, cancelled.__contains__, lambda number, error: ended.append(number))
+    prompt = array("i", [place % 300 for place in range(CHUNK)])
+
+    def start(number: int) -> CacheSlot:
+        slot = schedule.take_slot(prompt)
+        schedule.start(GenerationJob(model, slot, Generate(number, [], FREE), prompt, report=lambda reply: None))
+        return slot
+
+    model.decode_all(prompt)
+    model.slots[0].truncate(0)
+    stops_at = nodes + nodes * 3 // 4
+    slot = start(1)
+    start(2)
+    while 1 not in ended:
+        schedule.step()
+    assert ended == [2, 1] and slot.cached == prompt

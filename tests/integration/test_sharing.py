@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.events import Delta, Prefilling
 from qwenchat.chat.message import FinishReason
@@ -23,7 +24,7 @@ from qwenchat.engines.local import attached, protocol
 from qwenchat.engines.local.attached import AttachedWorker, SharedModel, shared_models
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.local.loaded_model import PlannedModel
-from qwenchat.engines.local.protocol import FRAME, Cancel, Count, Generate, Load, PlainText, TokenIds
+from qwenchat.engines.local.protocol import FRAME, Cancel, Count, Done, Generate, Load, PlainText, TokenIds
 from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.engines.local.sharing import LARGEST_FRAME, MOST_PROGRAMS, MOST_REQUESTS, sharing
 from qwenchat.errors import CannotLoad, EngineDied, QueueFull
@@ -48,7 +49,7 @@ async def attach() -> tuple[AttachedWorker, PlannedModel] | None:
         async for worker in found:
             plan = worker.shared.plan
             made = planned(Path(os.fsdecode(plan.path)))
-            return worker, replace(made, plan=plan)
+            return worker, structs.replace(made, plan=plan)
     return None
 
 
@@ -138,6 +139,35 @@ async def test_a_request_is_cancelled(when: type, endless: Chain, tmp_path: Path
         assert (await read(waiting)).finished.reason is FinishReason.CANCELLED
         await waiting_for.cancel()
         await read(waiting_for)
+
+
+async def test_a_request_that_is_cancelled_as_soon_as_it_is_sent_ends(shared_tiny: LocalEngine) -> None:
+    """Its owner reads both at once, before anything was done for it."""
+    found = await attach()
+    assert found
+    link, _plan = found
+    job = Generate(link.number(), [PlainText("x")], GOOD)
+    asking = asyncio.create_task(link.ask_once(job))
+    await asyncio.sleep(0)
+    link.cancel(job.id)
+    assert isinstance(reply := await asking, Done) and reply.reason is FinishReason.CANCELLED
+    await link.close()
+
+
+async def test_one_that_the_owner_fails_to_check_ends(
+    shared_tiny: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_sampling: Sampling) -> None:
+        raise OSError("no process can be started")
+
+    monkeypatch.setattr(shared_tiny, "check", fails)
+    found = await attach()
+    assert found
+    link, _plan = found
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(EngineDied):
+            await link.ask_once(Generate(link.number(), [PlainText("x")], GOOD))
+    await link.close()
 
 
 async def test_a_program_that_leaves_is_cancelled(endless: Chain, tmp_path: Path) -> None:

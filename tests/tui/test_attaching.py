@@ -418,6 +418,20 @@ async def test_a_command_names_a_folder_with_spaces(here: Path) -> None:
         assert it.chat.prompt.text == ""
 
 
+@pytest.mark.parametrize("typed", ["/attach docs", "/attach ./docs/", "/attach do"])
+async def test_enter_attaches_the_folder_that_a_command_names_not_what_is_in_it(here: Path, typed: str) -> None:
+    async with chatting() as it:
+        it.write(typed)
+        await until(lambda: any(line.startswith("./docs/") for line in listed(it)))
+        await it.pilot.press("enter")
+        if typed.endswith("do"):
+            assert it.chat.prompt.text == "/attach ./docs/"
+            await until(lambda: "./docs/deep/" in listed(it))
+            await it.pilot.press("enter")
+        await until(lambda: "docs (3 files)" in chips(it))
+        assert it.chat.prompt.text == ""
+
+
 async def test_a_bug_in_reading_leaves_no_chip(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(_reader: DocumentReader, _path: Path, _name: str) -> Document:
         raise RuntimeError("a bug")

@@ -1,9 +1,9 @@
 """What holds for the screen as a whole: sizes, keys, dialogs, palette, copying, and bugs."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from rich.cells import cell_len
 from textual.widgets import Input
 

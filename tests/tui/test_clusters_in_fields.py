@@ -1,16 +1,20 @@
 """The caret steps over what is seen as one character, and the terminal's cursor, where input methods open, is at it."""
 
+import subprocess
 import sys
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
+from wcwidth import iter_graphemes
 
 from qwenchat.runtime.program import Program
 from qwenchat.text.clusters import boundary, cut, next_boundary, previous_boundary
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.widgets.fields import AreaField, LineField
+from tests.fakes.commands import environment
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
 from tests.tui.terminal import CTRL_Q, ESCAPE, Terminal, qwenchat_in_terminal
@@ -27,6 +31,26 @@ def test_a_cluster_is_one_step(cluster: str) -> None:
     assert {boundary(text, at) for at in range(1, end)} == {1}
     assert cut(text, end) == f"a{cluster}"
     assert cut(text, end + len(cluster) - 1) == f"a{cluster}"
+
+
+def test_every_character_is_separated_as_the_tables_of_unicode_say() -> None:
+    text = "".join(f"字{chr(code)}{chr(code)}" for code in range(0x10000) if not 0xD800 <= code < 0xE000)
+    found, at = [], 0
+    while at < len(text):
+        at = next_boundary(text, at)
+        found.append(at)
+    assert found == list(accumulate(map(len, iter_graphemes(text))))
+
+
+def test_words_without_joined_characters_need_no_tables() -> None:
+    code = (
+        "import sys\nfrom qwenchat.text.clusters import next_boundary, previous_boundary\n"
+        "for text in ('aé', 'привет', '你好，', '한국어', 'かな→'):\n"
+        "    next_boundary(text, 1), previous_boundary(text, 2)\n"
+        "print('wcwidth' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert done.stdout == "False\n"
 
 
 def test_a_title_is_cut_between_clusters() -> None:

@@ -1,6 +1,8 @@
 """What is drawn and what wakes the program, counted: while nothing happens, and while an answer streams."""
 
 import gc
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -22,6 +24,7 @@ from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.transcript import streaming
 from qwenchat.tui.transcript.message_layout import MessageLayout
 from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
+from tests.fakes.commands import environment
 from tests.tui.chatting import chatting
 from tests.tui.screens import TranscriptApp, answer, talk, until
 
@@ -116,8 +119,12 @@ async def test_a_frame_renders_what_has_changed_and_nothing_else_on_the_screen(m
         await until(lambda: bool(it.chat.sidebar._sessions) and bool(it.chat.gauge.usage))
         await until(lambda: "<lambda>" not in running_timers(it.app))  # nothing is counted or saved soon
         it.transcript.add(answer(1, "Word", Status.STREAMING))
-        await it.pilot.pause()
         monkeypatch.setattr(StylesCache, "render_widget", noting)
+        pauses_without = 0
+        while pauses_without < 3:  # what the start has left to draw comes first
+            rendered.clear()
+            await it.pilot.pause()
+            pauses_without = 0 if rendered else pauses_without + 1
         it.transcript.append("m1", Text(" after word"))
         await until(lambda: it.messages[-1].text == "Word after word")
         await it.pilot.pause()
@@ -164,3 +171,24 @@ async def test_a_long_chat_is_kept_out_of_garbage_collections() -> None:
             await until(lambda: gc.get_freeze_count() > len(messages))
     finally:
         gc.unfreeze()
+
+
+async def test_what_draws_messages_is_imported_before_the_first_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "qwenchat.tui.transcript.message_layout"
+    monkeypatch.delitem(sys.modules, module)
+    async with chatting():
+        await until(lambda: module in sys.modules)
+
+
+def test_the_screen_is_imported_without_what_only_answers_need() -> None:
+    later = [
+        "qwenchat.chat.events",
+        "qwenchat.chat.ports",
+        "qwenchat.chat.prompt",
+        "markdown_it",
+        "pygments",
+        "wcwidth",
+    ]
+    code = f"import sys\nimport qwenchat.tui.app\nprint([name for name in {later!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert done.stdout == "[]\n"

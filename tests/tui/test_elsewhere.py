@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from textual.widgets import Button, Input
 
 from qwenchat import config
@@ -402,7 +403,7 @@ async def test_an_estimate_is_marked_as_one() -> None:
         assert "≈" not in drawn(it)
         usage = it.chat.context.open.view.usage
         assert usage is not None
-        it.chat.context.open.show_usage(replace(usage, exact=False))
+        it.chat.context.open.show_usage(structs.replace(usage, exact=False))
         await until(lambda: f"≈ {usage.used}" in drawn(it))
 
 

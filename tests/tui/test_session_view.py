@@ -1,7 +1,8 @@
 """The open session as one value: what changes it, and what its listeners are told."""
 
-from dataclasses import replace
 from typing import cast
+
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Message, Status
 from qwenchat.chat.session import Session

@@ -26,13 +26,14 @@ async def test_messages_that_an_earlier_run_deleted_come_back_the_last_one_first
             await until(partial(counts, it, left))
     async with chatting(start=Start(model="guide", session=session)) as it:
         await until(lambda: it.texts == ["A", "One."])
-        await it.pilot.press("f8")
-        await until(lambda: it.texts == ["A", "One.", "B"])
-        await it.pilot.press("f8")
-        await until(lambda: it.texts == ["A", "One.", "B", "Two."])
+        for messages in (3, 4):
+            await it.pilot.press("f8")
+            await until(partial(counts, it, messages))
+            await until(partial(says, it, "Message restored."))
+            it.app.clear_notifications()
+        assert it.texts == ["A", "One.", "B", "Two."]
         await it.pilot.press("f8")
         await until(partial(says, it, "Nothing to undo."))
-        assert " ".join(it.said).count("Message restored.") == 2
 
 
 async def test_the_chat_that_an_earlier_run_trashed_last_comes_back() -> None:

@@ -68,6 +68,7 @@ def files(*names: str) -> list[RemoteFile]:
         (FileSelection("r", quant="q4_k_m"), "m.Q4_K_M.gguf"),
         (FileSelection("r", quant="f16"), "m-fp16.gguf"),
         (FileSelection("r", "gone.gguf", "q8_0"), "m-q8_0.gguf"),
+        (FileSelection("r", "gone.gguf", instead=("gone-2.gguf", "m-q8_0.gguf", "m-fp16.gguf")), "m-q8_0.gguf"),
         (FileSelection("r", quant="k_m"), ""),
         (FileSelection("r", "gone.gguf"), ""),
         (FileSelection("r", memory=350), "m-fp16.gguf"),

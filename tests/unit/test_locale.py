@@ -1,6 +1,9 @@
 """Chinese is complete, committed in both forms, and spoken: by the locale, by the setting, and by click."""
 
 import ast
+import errno
+import os
+import sys
 from io import BytesIO
 
 import pytest
@@ -19,6 +22,7 @@ WORDS = {"_": 1, "ngettext": 2}
 COLLECTED_ELSEWHERE = {
     ("cli/help.py", "_(inspect.cleandoc(command.help))"),
     ("cli/help.py", "_(parameter.help)"),
+    ("i18n.py", "_(words)"),
     ("tui/arguments.py", "_(each.help)"),
     ("tui/dialogs/settings.py", "_(config.description(self.key))"),
     ("tui/dialogs/settings.py", "_(section)"),
@@ -109,13 +113,26 @@ def test_help_is_chinese_and_so_are_the_words_of_click(locale: str, setting: str
 def test_an_error_is_chinese_by_the_locale() -> None:
     done = qwenchat("ask", "-m", "/none.gguf", "hello", LANG="zh_CN.UTF-8")
     assert done.returncode == 3
-    assert done.stderr.splitlines()[0] == "错误: 没有文件 /none.gguf。"
+    assert done.stderr.splitlines()[0] == "错误：没有文件 /none.gguf。"
+
+
+def test_what_the_system_says_is_chinese() -> None:
+    done = qwenchat("sessions", "import", "/none.json", LANG="zh_CN.UTF-8")
+    assert done.returncode == 8
+    assert done.stderr.splitlines()[0] == "错误：/none.json：无法读取：文件或文件夹不存在。"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other words")
+def test_the_words_of_the_system_are_what_it_says() -> None:
+    said = {os.strerror(number) for number in errno.errorcode}
+    said |= {"Name or service not known", "Temporary failure in name resolution"}  # of getaddrinfo
+    assert {words for words in catalogue.SYSTEM if words[0].isupper()} <= said
 
 
 def test_wrong_use_is_chinese() -> None:
     done = qwenchat("nothing", LANG="zh_CN.UTF-8")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "错误: 没有命令 'nothing'。"
+    assert done.stderr.splitlines()[-1] == "错误：没有命令 'nothing'。"
 
 
 def test_the_setting_wins_over_the_locale() -> None:
@@ -129,4 +146,4 @@ def test_help_is_there_where_the_settings_are_wrong() -> None:
     shown = qwenchat("--help", LANG="zh_CN.UTF-8", QWENCHAT_LANGUAGE="tlh").stdout
     assert shown.startswith("用法:")
     refused = qwenchat("models", "list", LANG="zh_CN.UTF-8", QWENCHAT_LANGUAGE="tlh")
-    assert refused.stderr.startswith("错误: 环境变量中有一项设置无效：")
+    assert refused.stderr.startswith("错误：环境变量中有一项设置无效：")

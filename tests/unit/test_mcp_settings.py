@@ -52,14 +52,19 @@ def test_hostile_files_are_refused_quickly(tmp_path: Path, words: str) -> None:
     [
         ({}, "it needs a command or a url"),
         ({"command": "x", "url": "http://h/"}, "it needs a command or a url"),
-        ({"command": ["x"]}, "Expected `str`, got `array` - at `$.command`"),
-        ({"command": "x", "env": {"A": 8080}}, "Expected `str`, got `int` - at `$.env[...]`"),
+        ({"command": ["x"]}, '"command" must be text in quotation marks, not a list'),
+        ({"command": "x", "args": "-y s3cr3t"}, '"args" must be a list, not a text'),
+        ({"command": "x", "args": ["-y", 3]}, '"args[1]" must be text in quotation marks, not a number'),
+        ({"command": "x", "env": {"A": 8080}}, '"env.A" must be text in quotation marks, not a number'),
+        ({"command": "x", "env": "A=s3cr3t"}, '"env" must be a group of settings, not a text'),
+        ({"url": "http://h/", "headers": {"A": None}}, '"headers.A" must be text in quotation marks, not null'),
+        ({"command": "x", "disabled": "yes"}, '"disabled" can be true or false, but not a text'),
         ({"command": "x\0"}, "it contains the character NUL"),
         ({"command": "x", "env": {"A=B": "c"}}, "the name of a variable is empty or contains ="),
         ({"url": "ftp://h/"}, "its URL is not valid"),
         ({"url": "http://[${HOST}"}, "its URL is not valid"),
         ({"type": "sse", "url": "http://h/sse"}, "servers of the type sse are not supported"),
-        (7, "Expected `object`, got `int`"),
+        (7, "it must be a group of settings, not a number"),
     ],
 )
 def test_an_entry_that_cannot_be_used_spoils_no_other(tmp_path: Path, entry: object, reason: str) -> None:

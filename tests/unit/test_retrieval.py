@@ -65,7 +65,7 @@ async def test_the_chunk_with_the_answer_is_found_whatever_the_model_writes(
 
 async def test_keywords_find_what_the_question_has_no_word_of() -> None:
     keywords = json.dumps({"keywords_en": ["bell"], "keywords_zh": ["沈半舟"]}, ensure_ascii=False)
-    engine = ReadingEngine(says=lambda asked: keywords)
+    engine = ReadingEngine(says=lambda asked: keywords, token=4)
     passages, _progress = await found(engine, indexed(paragraphs(FACTS)), "Wie heißt die Glocke?", room=4_000)
     assert any("Margit" in each.text for each in passages)
     assert any("沈半舟" in each.text for each in passages)
@@ -123,7 +123,7 @@ async def test_passages_come_in_the_order_of_the_documents_with_their_numbers_an
     rain = "The rain went on and on. "
     first, second = paragraphs(FACTS[:3], rain), paragraphs(FACTS[3:], rain)
     passages, progress = await found(
-        ReadingEngine(), indexed(first, second), "Which crane, which bell and which links?", room=8_000
+        ReadingEngine(token=4), indexed(first, second), "Which crane, which bell and which links?", room=8_000
     )
     assert [each.number for each in passages] == [1, 2]
     assert [each.document for each in passages] == ["1.md", "2.md"]

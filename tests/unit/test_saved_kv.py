@@ -15,10 +15,10 @@ PLAN = LoadPlan(path=b"m", identity="i", n_ctx=512, threads=1)
 
 def keep(saved: SavedKV, session: str, size: int) -> Path:
     path = saved.path(session, PLAN, "b")
-    temporary = saved.temporary(path)
+    temporary = saved.temporary(session, path)
     assert temporary
     temporary.write_bytes(bytes(size))
-    saved.persist(temporary, path, ExactPrefix())
+    saved.persist(session, temporary, path, ExactPrefix())
     return path
 
 
@@ -53,3 +53,14 @@ def test_a_state_that_another_program_removes_meanwhile_fails_nothing(
     monkeypatch.setattr(Path, "glob", lambda self, pattern: [path, tmp_path / "gone.kv"] if pattern == "*.kv" else [])
     keep(saved, "2", 100)
     assert saved.check(path)
+
+
+def test_a_chat_that_another_program_deletes_while_it_is_saved_leaves_nothing(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def exists(session: str) -> bool:
+        asked.append(session)
+        return len(asked) == 1
+
+    keep(SavedKV(tmp_path, 1000, exists), "1", 100)
+    assert asked == ["1", "1"] and not [*tmp_path.iterdir()]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,6 +23,8 @@ class Loading(ScriptedEngine):
     may_load: asyncio.Event = field(default_factory=asyncio.Event)
     loads: int = 0
     is_open: bool = True
+    may_close: asyncio.Event | None = None
+    """What closing waits for."""
     error: CannotLoad | None = None
 
     async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
@@ -32,6 +35,8 @@ class Loading(ScriptedEngine):
         return await super().load(progress)
 
     async def close(self, *, at_once: bool = False) -> None:
+        if self.may_close:
+            await self.may_close.wait()
         self.is_open = False
         self.may_load.set()
 
@@ -147,6 +152,38 @@ async def test_an_idle_model_is_unloaded_and_loaded_again() -> None:
     async with served.grant("a"):
         assert models.references == ["a", "a"]
     await served.close()
+
+
+async def test_a_model_whose_client_left_while_it_was_loaded_is_unloaded_when_idle() -> None:
+    models = Models(waits=True)
+    served = ServedModels(models, LoadOptions(), keep_alive_s=0.0)
+    leaving = asyncio.create_task(served.grant("a").__aenter__())
+    await until(lambda: bool(models.made) and models.made[0][1].loads == 1)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    models.made[0][1].may_load.set()
+    await asyncio.wait_for(until(lambda: not models.made[0][1].is_open), 10)
+    assert served.reference == "" and served.info is None
+    await served.close()
+
+
+async def test_a_model_is_loaded_once_the_last_one_is_closed_although_its_client_left() -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    models = Models()
+    served = ServedModels(models, LoadOptions())
+    async with served.grant("a"):
+        closing = models.made[0][1].may_close = asyncio.Event()
+    leaving = asyncio.create_task(served.grant("b").__aenter__())
+    await until(lambda: served.engine is None and served.info is None)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    staying = asyncio.create_task(served.grant("b").__aenter__())
+    for _round in range(100):
+        await asyncio.sleep(0)
+    await asyncio.to_thread(int)  # behind what it would have begun in the only thread
+    assert not staying.done()
+    closing.set()
+    assert (await staying).info.name == "Scripted" and models.references == ["a", "b"]
 
 
 async def test_a_turn_of_another_door_loads_nothing() -> None:

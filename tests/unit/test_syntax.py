@@ -12,8 +12,9 @@ import pytest
 from qwenchat import config
 from qwenchat.documents.collections import collections_in
 from qwenchat.engines.schema.check import check_schema
-from qwenchat.errors import FileError, WrongUse
+from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import use_language
+from qwenchat.models.sources.folder import Manifest
 from qwenchat.text import syntax
 from qwenchat.tools.mcp import settings as tool_servers
 
@@ -29,6 +30,12 @@ from qwenchat.tools.mcp import settings as tool_servers
         (msgspec.json.decode, '{"好": 1,\n "好": x}', "line 2, column 7"),
         (msgspec.json.decode, '{"a":\n', "line 1"),
         (json.loads, "[" * 100_000, "it is nested too deeply"),
+        (lambda text: msgspec.json.decode(text, type=dict[str, int]), '{"a": "b"}', "the field [...] is invalid"),
+        (
+            lambda text: msgspec.convert(json.loads(text), Manifest),
+            '{"files": [{"size": 1}]}',
+            "the field files[0].name is missing",
+        ),
         (lambda text: text.encode("utf-16").decode("utf-8"), "x", "it is not UTF-8"),
     ],
 )
@@ -50,10 +57,10 @@ def test_chinese_users_read_no_english(read: Callable[[Path], Any], text: str, t
     file = tmp_path / "x"
     file.write_text(text, "utf-8")
     use_language("zh_CN")
-    with pytest.raises((WrongUse, FileError)) as caught:
+    with pytest.raises(QwenchatError) as caught:
         read(file)
     said = caught.value.message.replace(str(file), "")
-    assert not any(word in said for word in ("Invalid", "malformed", "Expecting", " at "))
+    assert not any(word in said for word in ("Invalid", "malformed", "Expect", "Object", " at "))
 
 
 async def test_a_schema_that_is_not_json_is_refused_with_the_place() -> None:

@@ -1,9 +1,9 @@
 """Every theme is readable (WCAG 2.2, 1.4.3: 4.5 to 1), and a wrong file is named, not obeyed."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from msgspec.structs import fields
 from rich.style import Style
 from textual.color import Color
 from textual.theme import Theme

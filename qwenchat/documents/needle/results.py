@@ -16,7 +16,7 @@ import msgspec
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.documents.needle.plan import Cell, NeedlePlan
 from qwenchat.errors import FileError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.paths import private_folder
 
 _VERSION = 1
@@ -144,7 +144,7 @@ class ResultsFile:
     def _failed(self, error: OSError) -> FileError:
         return FileError(
             _("The results in {file} can't be read or written: {reason}.").format(
-                file=self._file, reason=error.strerror or error
+                file=self._file, reason=reason_of(error)
             ),
             _("Free some space, or set QWENCHAT_HOME to a folder that is writable."),
         )

@@ -5,16 +5,16 @@ on a format of their own. A model whose prompts are not ChatML calls no tools he
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from qwenchat.chat.message import TurnPart
 from qwenchat.chat.prompt import PromptPart
 from qwenchat.chat.tools import ToolSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallMarkers:
+class CallMarkers(Struct, frozen=True, kw_only=True):
     """The texts that delimit a call, as the model writes them."""
 
     begin: str
@@ -27,8 +27,7 @@ class CallMarkers:
     """Every marker, those of results included: none of them is left whole in what users and tools say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallSyntax:
+class CallSyntax(Struct, frozen=True, kw_only=True):
     """The exact text of a call of one tool, around its arguments; the first text follows `CallMarkers.begin`."""
 
     before: str

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec import structs
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, PromptScored
 from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, ModelInfo, Request, TokenCounts
@@ -252,7 +252,7 @@ class LocalEngine:
         loaded = await self._ready(progress)
         notice = _("The model file was changed while it was loaded, so it was loaded again.")
         info = replace(loaded.info, warnings=(*loaded.info.warnings, notice))
-        self._loaded = replace(loaded, info=info)
+        self._loaded = structs.replace(loaded, info=info)
         return self._loaded
 
     async def _unshared(self, loaded: LoadedModel) -> LoadedModel:
@@ -293,8 +293,8 @@ class LocalEngine:
         if planned.peers:
             planned = self._planner([*hello.devices, *await peers.connect(worker, hello, planned.peers)])
             worker.cancel_s = CANCEL_WITH_PEERS_S
-        plan = msgspec.structs.replace(planned.plan, extra_buffers=extra_buffers)
-        planned = self._planned = replace(planned, plan=plan)
+        plan = structs.replace(planned.plan, extra_buffers=extra_buffers)
+        planned = self._planned = structs.replace(planned, plan=plan)
         stamps = await asyncio.to_thread(planned.stamps)
         less = with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0)
         worker.recoveries = (START_AGAIN, *less)
@@ -335,14 +335,13 @@ class LocalEngine:
             prompt_format = for_mode(loaded.format, request.mode)
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
             parts = _wire(prompt.parts)
-            number = worker.number()
-            generation.stop_by(partial(worker.cancel, number))
-            await loaded.slot.prepare(request.cache_key, parts)
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
             calls = await self._calls(request, prompt_format.calls)
             chances = min(request.chances, MOST_CHANCES)
+            generation.stop_by(lambda: None)  # a file that is written or read is not left half way
+            await loaded.slot.prepare(request.cache_key, parts)
             job = Generate(
-                number,
+                worker.number(),
                 parts,
                 request.sampling,
                 answered=answered,
@@ -350,6 +349,7 @@ class LocalEngine:
                 chances=chances,
                 scored_parts=prompt.parts_of_last(request.scored_turns),
             )
+            generation.stop_by(partial(worker.cancel, job.id))
             reader = call_reader(prompt_format.calls, request, opens_reasoning=bool(prompt_format.opening))
             progress = PrefillProgress(loaded.speed, generation.report)
             try:

@@ -92,15 +92,16 @@ class KVSlot:
 
     async def save(self) -> None:
         """Write the KV cache to disk if it is large enough to be worth saving. Raises EngineDied."""
-        if not self._cache_key or self.tokens < WORTH_SAVING:
+        key = self._cache_key
+        if not key or self.tokens < WORTH_SAVING:
             return
-        path = self._saved.path(self._cache_key, self._plan, self._binding)
-        temporary = self._saved.temporary(path)
+        path = self._saved.path(key, self._plan, self._binding)
+        temporary = await asyncio.to_thread(self._saved.temporary, key, path)
         if temporary is None:
             return
         reply = await self._worker.ask_once(SaveKV(self._worker.number(), os.fsencode(temporary)))
         if isinstance(reply, KVTokens) and reply.tokens:
             exact = ExactPrefix(reply.exact_tokens, self._computed_with)
-            await asyncio.to_thread(self._saved.persist, temporary, path, exact)
+            await asyncio.to_thread(self._saved.persist, key, temporary, path, exact)
         else:
             discard(temporary)

@@ -16,7 +16,7 @@ from qwenchat.children import start_module
 from qwenchat.engines.local.peers import CMAKE_OPTION, faults
 from qwenchat.engines.local.process import WorkerLog, how_it_ended, install_command
 from qwenchat.errors import CannotLoad, EngineDied, NetworkError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 
 START_S = 20.0
 """Seconds within which the server answers: its libraries must be read from the disk first."""
@@ -93,7 +93,7 @@ def _check_free(lending: Lending) -> None:
         except OSError as error:
             raise NetworkError(
                 _("Can't serve at {host}:{port}: {reason}.").format(
-                    host=lending.host, port=lending.port, reason=error.strerror
+                    host=lending.host, port=lending.port, reason=reason_of(error)
                 ),
                 _("Choose another port, or another address of this computer."),
             ) from error

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.sampling import UNSET, Sampling
@@ -17,8 +18,7 @@ from qwenchat.engines.prompt_format import PromptFormat, TemplateFacts, format_w
 from qwenchat.i18n import _, sentences
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedModel:
+class PlannedModel(Struct, frozen=True, kw_only=True):
     """A decision how to load a model, made once the accelerators are known."""
 
     plan: LoadPlan
@@ -63,8 +63,7 @@ Attach = Callable[[], Awaitable[tuple[AttachedWorker, PlannedModel] | None]]
 """Finds another program that shares the model as it is wanted; returns its worker and how the model is loaded there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel:
+class LoadedModel(Struct, frozen=True, kw_only=True):
     """A worker with a model in it."""
 
     worker: WorkerLink

@@ -19,7 +19,7 @@ from qwenchat.engines.local.link import WorkerLink
 from qwenchat.engines.local.process import install_command
 from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded, RequestFailed
 from qwenchat.errors import CannotLoad, EngineDied, Recovery, RecoveryKind, RemoteUnreachable
-from qwenchat.i18n import _, sentences
+from qwenchat.i18n import _, reason_of, sentences
 from qwenchat.text.safe import clean_line
 
 CMAKE_OPTION = "-DGGML_RPC=ON"
@@ -139,7 +139,7 @@ def _fault(peer: str) -> str:
     except socket.gaierror:
         return _("its name is not known")
     except OSError as error:
-        return clean_line(error.strerror or str(error))
+        return clean_line(reason_of(error))
     length, *_version = _ANSWER.unpack(answer)
     return "" if length == _ANSWER.size - _LENGTH else _not_rpc()
 

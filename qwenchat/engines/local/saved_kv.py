@@ -9,8 +9,9 @@ written is ignored.
 
 import os
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -51,8 +52,9 @@ class SavedKV:
     folder: Path
     limit: int
     """Bytes that all files may take; 0: save none."""
-    _forgotten: set[str] = field(default_factory=set, init=False)
-    """Digests of the cache keys for which nothing is saved any more, whatever a worker still has of them."""
+    exists: Callable[[str], bool] = lambda cache_key: True
+    """Whether there still is a session with this cache key. Where any program has deleted it forever, nothing is saved
+    for it any more, whatever a worker still has of it. It may block."""
 
     def path(self, cache_key: str, plan: LoadPlan, binding: str) -> Path:
         """Return the file for a cache key and a model loaded by this plan."""
@@ -71,13 +73,12 @@ class SavedKV:
 
     def forget_session(self, session: str) -> None:
         """Remove all files of a session that is deleted forever: they contain its text as tokens. Its id is the key."""
-        self._forgotten.add(_digest(session))
         for file in self.folder.glob(f"{_digest(session)}-*"):
             discard(file)
 
-    def temporary(self, path: Path) -> Path | None:
+    def temporary(self, cache_key: str, path: Path) -> Path | None:
         """Return the temporary file to write before `persist`; None if nothing can be saved."""
-        if not self.limit or path.name.partition("-")[0] in self._forgotten:
+        if not self.limit or not self.exists(cache_key):
             return None
         try:
             private_folder(self.folder)
@@ -86,7 +87,7 @@ class SavedKV:
         self._sweep()
         return path.with_suffix(f".{os.getpid()}.part")
 
-    def persist(self, temporary: Path, path: Path, exact: ExactPrefix) -> None:
+    def persist(self, cache_key: str, temporary: Path, path: Path, exact: ExactPrefix) -> None:
         """Rename a written temporary file to its final name, and make room for it."""
         try:
             temporary.chmod(0o600)
@@ -95,6 +96,8 @@ class SavedKV:
             temporary.replace(path)
         except OSError:
             discard(temporary)
+        if not self.exists(cache_key):  # it was deleted meanwhile
+            self.remove(path)
         with suppress(OSError):  # another program may be deleting files, too
             self._evict()
 

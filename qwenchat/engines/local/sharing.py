@@ -189,8 +189,17 @@ class _Client:
             elif request.id in self._running or len(self._running) >= MOST_REQUESTS:
                 return
             else:
-                self._running[request.id] = _Passed(partial(self._pass_on, request))
+                self._running[request.id] = begun = _Passed(partial(self._pass_on, request))
+                begun.task.add_done_callback(partial(self._ended, request.id))
             await self._writer.drain()
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        """Forget a request that has ended; one that was stopped while it waited, or before, still gets its reply."""
+        del self._running[number]
+        if task.cancelled():
+            self._reply(number, Done(number, FinishReason.CANCELLED, Usage(), Timings()))
+        elif task.exception():
+            self._writer.transport.abort()
 
     async def _pass_on(self, request: Count | Generate, passed: "_Passed") -> None:
         """Have a request served, and send its replies under its own number."""
@@ -208,14 +217,10 @@ class _Client:
                         self._reply(request.id, reply)
                         if isinstance(reply, Done | RequestFailed):
                             return
-        except asyncio.CancelledError:  # while it waited for its turn
-            self._reply(request.id, Done(request.id, FinishReason.CANCELLED, Usage(), Timings()))
         except EngineDied:
             self._writer.transport.abort()
         except QwenchatError as error:
             self._reply(request.id, RequestFailed(request.id, "refused", error.message))
-        finally:
-            del self._running[request.id]
 
     async def _check(self, job: Generate) -> None:
         """Raise WrongUse for what no engine of this program sends to its worker."""

@@ -18,6 +18,7 @@ from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import NotFound, Recovery, RecoveryKind, RemoteBroken
 from qwenchat.i18n import _, enumerated
+from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line
 
 LOAD_S = 600.0
@@ -106,7 +107,7 @@ def shaped(server: RemoteServer, reply: Any, shape: type[Shape]) -> Shape:
     except msgspec.ValidationError as error:
         raise RemoteBroken(
             _("{host} sent an answer that can't be understood: {reason}.").format(
-                host=server.host, reason=clean_line(str(error), 200)
+                host=server.host, reason=clean_line(syntax.field_fault(error), 200)
             ),
             _("Check the address and the kind of the engine {name}.").format(name=server.name),
             recoveries=(Recovery(RecoveryKind.TEST_ENGINE, name=server.name),),

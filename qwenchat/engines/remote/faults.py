@@ -17,7 +17,7 @@ import httpx2
 import msgspec
 
 from qwenchat.engines.remote.keys import Key
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.net.addresses import origin
 from qwenchat.net.waits import retry_after
 from qwenchat.text.safe import clean, clean_line
@@ -203,8 +203,8 @@ def _kind_of(links: list[BaseException]) -> tuple[FaultKind | None, str]:
         refused = (link for link in links if isinstance(link, ssl.SSLCertVerificationError))
         return fault, _certificate_words(next(refused))
     if fault is FaultKind.NO_CONNECTION:
-        reasons = (link.strerror for link in links if isinstance(link, OSError))
-        return fault, next(filter(None, reasons), _("it does not answer"))
+        reasons = (reason_of(link) for link in links if isinstance(link, OSError) and link.strerror)
+        return fault, next(reasons, _("it does not answer"))
     return fault, ""
 
 
@@ -232,7 +232,7 @@ def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
         **dict.fromkeys((18, 19, 20, 21), _("this computer does not know who signed its certificate")),
         **dict.fromkeys((62, 64), _("its certificate is for another name")),
     }
-    said = getattr(error, "verify_message", "") or error.strerror or str(error)
+    said = getattr(error, "verify_message", "") or reason_of(error)
     return words.get(getattr(error, "verify_code", 0)) or clean_line(said)
 
 

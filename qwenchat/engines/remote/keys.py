@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import Recovery, RecoveryKind, RemoteUnauthorised
-from qwenchat.i18n import _, clauses
+from qwenchat.i18n import _, clauses, reason_of
 from qwenchat.paths import expand_home, is_missing
 from qwenchat.text.safe import clean_line
 
@@ -157,7 +157,7 @@ class KeyLookup:
                 start_new_session=True,  # it can't write over the screen, or read what is typed there
             )
         except (OSError, ValueError, TypeError) as error:  # TypeError: no words at all
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else _("it is not a command")
+            reason = reason_of(error) if isinstance(error, OSError) and error.strerror else _("it is not a command")
             raise self._missing(_("its command can't be run: {reason}").format(reason=reason), hint) from None
         try:
             async with asyncio.timeout(self._command_s):
@@ -193,7 +193,7 @@ class KeyLookup:
                 return file.read(_LONGEST + 1).decode("utf-8", "replace")
         except OSError as error:
             raise self._missing(
-                _("the file {path} can't be read: {reason}").format(path=shown, reason=error.strerror),
+                _("the file {path} can't be read: {reason}").format(path=shown, reason=reason_of(error)),
                 _("Check the path and who may read it."),
             ) from None
 

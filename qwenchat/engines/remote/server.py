@@ -4,15 +4,15 @@ It opens no connection and holds no key: a key is looked up when a request is se
 here.
 """
 
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from qwenchat.chat.sampling import Dialect
 from qwenchat.net.addresses import is_loopback
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteServer:
+class RemoteServer(Struct, frozen=True, kw_only=True):
     """One `[engines.NAME]` of the settings."""
 
     name: str

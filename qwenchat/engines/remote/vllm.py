@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import msgspec
+from msgspec import structs
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, TokenChance
 from qwenchat.chat.message import FinishReason, Timings, Usage
@@ -158,7 +159,7 @@ class VllmApi:
             raise NoTokenIds(served)
         knows_tools = "<tool_call>" in await vocabulary.rendered(PROBES[0], tools=[{**_TOOL}])
         self.calls = HermesFormat() if knows_tools else QwenFormat()
-        prompt_format = replace(prompt_format, calls=self.calls)
+        prompt_format = structs.replace(prompt_format, calls=self.calls)
         cuts = cuts_inside(USUAL_MARKERS, pattern=SPECIAL)
         self._vocabulary, self._prompts = vocabulary, TokenPrompts(vocabulary, prompt_format, cuts=cuts, first=())
         self.capabilities = replace(

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
+from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line
 
 LARGEST_TEXT = 1 << 20
@@ -46,7 +47,7 @@ def refused(refusal: SchemaRefused) -> WrongUse:
     reason = what.format(place=place, keyword=place.rpartition("/")[2], detail=clean_line(refusal.detail))
     line, _colon, column = refusal.detail.partition(":")
     if refusal.reason is Reason.NOT_JSON and column:
-        reason = labelled(reason, _("line {line}, column {column}").format(line=line, column=column))
+        reason = labelled(reason, syntax.place(line, column))
     return WrongUse(_("The JSON Schema can't be used: {reason}.").format(reason=reason), hint)
 
 

@@ -110,7 +110,9 @@ class GenerationJob:
                 resources.enter_context(closing(chances))
             try:
                 output = yield from self._prefill(cached, chances)
-                constraint = (yield from self._made_constraint()) if output is not None else None
+                constraint: Constraint | None = None
+                if self._constraint and output is not None:
+                    constraint, output = yield from self._made_constraint(self._constraint, output)
                 prefill_s = time.perf_counter() - self._started
                 sampler = resources.enter_context(closing(self._sampler(constraint)))
                 speculation = Speculation(self._model, self.slot, self._prompt, sampler, is_exact=self._is_exact)
@@ -186,11 +188,11 @@ class GenerationJob:
     def _report_scores(self, chances: Chances, step: Step, output: int) -> None:
         """Report the chances of the tokens that follow those of a step, the last of which has its logits at `output`.
 
-        The first token of the prompt follows none.
+        The first token of the prompt follows none, but is reported, too, where it is among those to be scored.
         """
         end = len(self.slot.cached)
         start = end - len(step.tokens)
-        if not start:
+        if not start and not self._scored_from:
             self._report(Scored(self.id, (self._prompt[0],), ((),)))
         found = []
         for place, token in enumerate(self._prompt[start + 1 : end + 1], output - len(step.tokens) + 1):
@@ -198,14 +200,29 @@ class GenerationJob:
             found.append((token, chances.of(token)))
         self._report(Scored(self.id, tuple(token for token, _all in found), tuple(each for _token, each in found)))
 
-    def _made_constraint(self) -> Steps["Constraint | None"]:
-        """Wait for the constraint; None without a schema, or if the request is cancelled."""
-        self.awaited = self._constraint
-        while self.awaited and not self.awaited.done():
+    def _made_constraint(
+        self, awaited: "Future[Constraint]", output: int
+    ) -> Steps[tuple["Constraint | None", int | None]]:
+        """Wait for the constraint; return it and where the prompt's last logits are then: both None if cancelled.
+
+        They are at `output` before, but gone when another job has decoded something meanwhile.
+        """
+        decoded = self._model.decoded
+        self.awaited = awaited
+        while not awaited.done():
             if (yield None) is None:
-                return None
-        awaited, self.awaited = self.awaited, None
-        return awaited.result() if awaited else None
+                return None, None
+        self.awaited = None
+        if self._model.decoded == decoded:
+            return awaited.result(), output
+        done, last = self.slot.reuse(self._prompt), None
+        while done < len(self._prompt):
+            step = Step(self.slot, self._next_chunk(done))
+            last = yield step
+            if last is None:
+                return None, None
+            done += len(step.tokens)
+        return awaited.result(), last
 
     def _sampler(self, constraint: "Constraint | None") -> Sampler:
         vocabulary = self._model.vocabulary

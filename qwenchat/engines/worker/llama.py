@@ -114,6 +114,8 @@ class LlamaModel:
         """Tokens; llama.cpp aborts on a larger batch."""
         self.prefill_step = min(_PEERS_STEP if plan.peers else CHUNK, self.longest_step)
         """Tokens of a step of a prefill, if nothing else limits it."""
+        self.decoded = 0
+        """Batches that were decoded: each overwrites the logits of the one before."""
         self.has_prefilled = False
         """Whether a prompt was prefilled, so that the parent knows how fast that is."""
         self.most_outputs = _most_outputs(plan)
@@ -253,6 +255,7 @@ class LlamaModel:
         if threads != self._used_threads:  # each call writes a line to the log
             self.c.llama_set_n_threads(self.ctx, threads, threads)
             self._used_threads = threads
+        self.decoded += 1
         started = time.perf_counter()
         code = self.c.llama_decode(self.ctx, batch)
         if code == 0:

@@ -126,9 +126,12 @@ class Worker:
         self._replies = ReplyWriter(replies)
         self._abort = Abort()
         self._cancelling = threading.Lock()
+        self._known: set[int] = set()
+        """The requests that have come and not ended."""
         self._active: set[int] = set()
-        """The requests that are served."""
+        """Of these, the ones that are served."""
         self._cancelled: set[int] = set()
+        """And the ones that are to be stopped."""
         self._todo: queue.SimpleQueue[protocol.WorkerRequest] = queue.SimpleQueue()
         self._next: protocol.WorkerRequest | None = None
         """A request that waits until others have ended."""
@@ -167,7 +170,6 @@ class Worker:
     def _begin(self, request_id: int) -> None:
         with self._cancelling:
             self._active.add(request_id)
-            self._cancelled = {each for each in self._cancelled if each >= min(self._active)}
             if request_id in self._cancelled:
                 self._abort.set()
             elif len(self._active) == 1:
@@ -175,8 +177,8 @@ class Worker:
 
     def _end(self, request_id: int, error: Exception | None = None) -> None:
         with self._cancelling:
-            self._active.discard(request_id)
-            self._cancelled.discard(request_id)
+            for requests in (self._known, self._active, self._cancelled):
+                requests.discard(request_id)
         if error:
             self._replies.put(_failed(request_id, error))
 
@@ -197,14 +199,18 @@ class Worker:
         while (request := protocol.read_request(self._requests)) is not None:
             if isinstance(request, Cancel):
                 with self._cancelling:
-                    self._cancelled.add(request.id)
-                    if request.id in self._active:
+                    if request.id in self._known:
+                        self._cancelled.add(request.id)
+                    others_get_on = self._schedule is None or not self._schedule.must_get_on
+                    if request.id in self._active and (others_get_on or self._active <= self._cancelled):
                         self._abort.set()
             elif isinstance(request, Ping):
                 self._replies.put(Pong())
             elif isinstance(request, Count | Tokenise | Detokenise):
                 self._to_count.put(request)
             else:
+                with self._cancelling:
+                    self._known.add(request.id)
                 self._todo.put(request)
         os._exit(0)
 

@@ -4,14 +4,14 @@ With a single job it is a plain loop. Which requests there are, and how replies 
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenchat.engines.schema.refusal import SchemaRefused
 from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.cache_slot import CacheSlot
-from qwenchat.engines.worker.generation import GenerationJob, Steps
+from qwenchat.engines.worker.generation import SHARED_STEP, GenerationJob, Steps
 from qwenchat.engines.worker.llama import LlamaModel, Step
 
 _WAIT_S = 0.05
@@ -26,6 +26,11 @@ class _ActiveJob:
     steps: Steps[None]
     next: Step | None = None
 
+    def next_after(self, decoded: int) -> Step | None:
+        """Return what is left of the step where only so many of its tokens were decoded."""
+        rest = self.next.tokens[decoded:] if self.next else None
+        return replace(self.next, tokens=rest) if self.next and rest else None
+
 
 class Schedule:
     """The jobs that run on one model."""
@@ -39,6 +44,11 @@ class Schedule:
         """Those that wait longest for their next step come first."""
         self._idle = list(model.slots)
         """Those that were used longest ago come first."""
+        self.must_get_on = False
+        """Whether the last step was stopped for a job that was cancelled, so that the others have waited in vain.
+
+        The next step is then a short one, and is stopped only if none of its jobs goes on.
+        """
 
     @property
     def is_idle(self) -> bool:
@@ -51,8 +61,14 @@ class Schedule:
         return bool(self._idle)
 
     def take_slot(self, prompt: "array[int]") -> CacheSlot:
-        """Take the free slot that has most of a prompt in it; it is free again when its job ends."""
+        """Take a free slot for a prompt; it is free again when its job ends.
+
+        It is the one that has most of the prompt in it, unless more than that would be dropped from it, such as a chat
+        that has only the system prompt in common: then the one that was used longest ago.
+        """
         slot = max(self._idle, key=lambda each: each.shared_with(prompt))
+        if 2 * slot.shared_with(prompt) < len(slot.cached):
+            slot = self._idle[0]
         self._idle.remove(slot)
         return slot
 
@@ -67,27 +83,38 @@ class Schedule:
         self._model.abort.clear()
         for each in [each for each in self._running if self._is_cancelled(each.job.id)]:
             self._go_on(each, None)
+        for each in [each for each in self._running if each.job.awaited and each.job.awaited.done()]:
+            self._go_on(each, 0)
         ready = self._batch()
         if not ready:
             self._wait()
             return
-        outputs: Sequence[int | DecodeFailed]
+        before = [len(step.slot.cached) for _each, step in ready]
         try:
             outputs = self._model.decode(*(step for _each, step in ready))
         except DecodeFailed as error:
-            outputs = [error] * len(ready)
-        for (each, _step), output in zip(
-            ready, outputs, strict=False
-        ):  # no outputs where a job was cancelled meanwhile
-            self._running.remove(each)
-            self._running.append(each)
-            self._go_on(each, output)
+            for each, _step in ready:
+                self._go_on(each, error)
+            return
+        self.must_get_on = not outputs
+        for place, (each, step) in enumerate(ready):
+            if outputs:
+                self._running.remove(each)
+                self._running.append(each)
+            if rest := each.next_after(len(step.slot.cached) - before[place]):
+                each.next = rest
+            else:
+                self._go_on(each, outputs[place])
 
     def _batch(self) -> list[tuple[_ActiveJob, Step]]:
-        """Return the steps that are decoded together."""
-        room, outputs, chosen = self._model.longest_step, self._model.most_outputs, []
+        """Return the steps that are decoded together; of a step that is long for that, the first part."""
+        is_shared = len(self._running) > 1
+        room = SHARED_STEP if is_shared and self.must_get_on else self._model.longest_step
+        outputs, chosen = self._model.most_outputs, []
         for each in self._running:
             step = each.next
+            if step and is_shared and not step.all_logits:
+                step = replace(step, tokens=step.tokens[:SHARED_STEP])
             if step and len(step.tokens) <= room and step.outputs <= outputs:
                 room -= len(step.tokens)
                 outputs -= step.outputs
@@ -96,10 +123,7 @@ class Schedule:
 
     def _wait(self) -> None:
         """Wait for what one of the jobs waits for."""
-        waiting = [each for each in self._running if each.job.awaited]
-        wait([each.job.awaited for each in waiting if each.job.awaited], _WAIT_S, FIRST_COMPLETED)
-        for each in waiting:
-            self._go_on(each, 0)
+        wait([each.job.awaited for each in self._running if each.job.awaited], _WAIT_S, FIRST_COMPLETED)
 
     def _go_on(self, running: _ActiveJob, result: int | DecodeFailed | None) -> None:
         """Let a job go on with the result of its step: the place of its logits, None where it is cancelled."""

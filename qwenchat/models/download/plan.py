@@ -31,6 +31,7 @@ from qwenchat.models.reference import (
     revision_in,
     unknown,
 )
+from qwenchat.models.sources.folder import FolderSource
 from qwenchat.models.sources.registry import find_source, is_folder, is_hub_address, is_offline
 from qwenchat.models.sources.source import RemoteFile, Source
 from qwenchat.models.sources.url import is_file_url
@@ -60,6 +61,8 @@ class FileSelection:
     memory: int = 0
     """The limit in bytes if neither file nor quantisation is given: the largest model within it is selected, or the
     smallest of all if none is."""
+    instead: tuple[str, ...] = ()
+    """The file names to look for, in this order, where the source does not have `file`."""
 
 
 def select_files(listed: Sequence[RemoteFile], selection: FileSelection, source: str) -> list[RemoteFile]:
@@ -84,8 +87,8 @@ def select_files(listed: Sequence[RemoteFile], selection: FileSelection, source:
 
 def _selected(first_parts: list[str], by_name: dict[str, RemoteFile], selection: FileSelection) -> str | None:
     """Return the name of the selected file, or of the first part of a split model; None if there is none."""
-    if selection.file in by_name:
-        return selection.file
+    if named := next((name for name in (selection.file, *selection.instead) if name in by_name), None):
+        return named
     models = [name for name in first_parts if not _NOT_A_CHAT_MODEL.search(name)]
     if selection.quant:
         return next((name for name in models if names_quant(name, selection.quant)), None)
@@ -155,7 +158,7 @@ class DownloadPlanner:
                 may_use_copy=True,
             )
         reference = parse(text, self.catalogue)
-        selection, model = self._selection(reference, revision or revision_in(text))
+        selection, model = self._selection(reference, revision or revision_in(text), source)
         found = self._source(source)
         return DownloadPlan(
             reference=reference,
@@ -180,11 +183,17 @@ class DownloadPlanner:
             may_use_copy=True,
         )
 
-    def _selection(self, reference: Reference, revision: str) -> tuple[FileSelection, CatalogueModel | None]:
+    def _selection(
+        self, reference: Reference, revision: str, source: str
+    ) -> tuple[FileSelection, CatalogueModel | None]:
         match reference:
             case CatalogueReference(model, quant):
-                quant = quant or self._fitting(model)
-                return FileSelection(model.repo, model.file_names(quant)[0], quant.label, revision), model
+                wanted = quant or self._fitting(model)
+                # What is in a folder was chosen on another machine.
+                others = () if quant or not is_folder(source) else model.quantisations
+                instead = tuple(model.file_names(each)[0] for each in others)
+                file = model.file_names(wanted)[0]
+                return FileSelection(model.repo, file, wanted.label, revision, instead=instead), model
             case HubReference(repo, file, quant):
                 memory = 0 if file or quant else round(self.resources().comfortable * _WEIGHTS_SHARE)
                 selection = FileSelection(repo, file, quant=quant, revision=revision, memory=memory)
@@ -219,7 +228,8 @@ class DownloadPlanner:
             return self._folder(folder)
         if self.settings.folder:
             return self._folder(Path(self.settings.folder) / repo)
-        return CacheDestination(self.hub_cache, repo, source.name if source else "hf")
+        name = "file" if isinstance(source, FolderSource) else source.name if source else "hf"
+        return CacheDestination(self.hub_cache, repo, name)
 
     def _folder(self, folder: Path) -> FolderDestination:
         """Return one of the user's folders as the destination, in which there may be other files."""

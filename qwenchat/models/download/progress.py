@@ -3,6 +3,7 @@
 An event's `kind` and field names appear in JSON; they are a contract with scripts.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -144,7 +145,7 @@ def event_text(event: PullEvent) -> str:
     """Return the text of an event that is not mere progress; empty if there is nothing to report."""
     match event:
         case Retrying(_name, reason, wait_s):
-            return _("{reason} Trying again in {seconds:.0f} s.").format(reason=reason, seconds=wait_s)
+            return _("{reason} Trying again in {seconds:.0f} s.").format(reason=reason, seconds=math.ceil(wait_s))
         case WaitingForOther(name):
             return _("Another program is downloading {name}; waiting for it.").format(name=name)
         case StartedOver(name):

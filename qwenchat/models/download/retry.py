@@ -23,7 +23,7 @@ from qwenchat.errors import (
     Recovery,
     RecoveryKind,
 )
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.models.download.progress import Report, Retrying
 from qwenchat.net.waits import backoff_s
 from qwenchat.text.safe import human_size
@@ -157,7 +157,7 @@ class SourceError(Exception):
         fault = next(known, SourceFault.UNREACHABLE)
         if proxy and (by_proxy or fault in (SourceFault.REFUSED, SourceFault.NAME)):
             fault = SourceFault.PROXY
-        reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), "")
+        reason = next((reason_of(link) for link in chain if isinstance(link, OSError) and link.strerror), "")
         return cls(fault, host, detail=reason, variable=proxy)
 
 
@@ -288,7 +288,7 @@ def explain_disk_error(error: OSError, name: str, folder: Path, missing: int) ->
         )
     return FileError(
         _("{name} can't be written below {folder}: {reason}.").format(
-            name=name, folder=folder, reason=error.strerror or error
+            name=name, folder=folder, reason=reason_of(error)
         ),
         _("Make it writable."),
         recoveries=(Recovery(RecoveryKind.OTHER_FOLDER),),
@@ -404,7 +404,7 @@ def _words(fault: SourceFault) -> tuple[str, str]:
             _("Unset HF_HUB_OFFLINE and hub.offline; a folder needs no connection."),
         ),
         SourceFault.SOURCE_READ: (
-            _("{subject} can't be read: {detail}."),
+            _("{subject} can't be read from {host}: {detail}."),
             _("Check that the drive is still connected."),
         ),
     }[fault]

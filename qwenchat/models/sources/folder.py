@@ -7,9 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from qwenchat.i18n import reason_of
 from qwenchat.models.download.retry import SourceError, SourceFault
 from qwenchat.models.file_names import is_safe
 from qwenchat.models.sources.source import Location, RemoteFile
+from qwenchat.text import syntax
 
 MANIFEST_NAME = "bundle.json"
 
@@ -39,7 +41,7 @@ class FolderSource:
 
     @property
     def name(self) -> str:
-        return "file"
+        return f"file:{self._folder}"
 
     def files(self, repo: str, revision: str) -> list[RemoteFile]:
         try:
@@ -51,7 +53,7 @@ class FolderSource:
         try:
             manifest = msgspec.json.decode(content, type=Manifest)
         except (ValueError, RecursionError) as error:
-            detail = f"{MANIFEST_NAME}: {error}"
+            detail = f"{MANIFEST_NAME}: {syntax.fault(error, content)}"
             raise SourceError(SourceFault.SOURCE_READ, str(self._folder), detail=detail) from error
         return [RemoteFile(file.name, file.size, file.sha256) for file in manifest.files]
 
@@ -68,7 +70,7 @@ class FolderSource:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: OSError) -> SourceError:
-        return SourceError(SourceFault.SOURCE_READ, str(self._folder), detail=error.strerror or "")
+        return SourceError(SourceFault.SOURCE_READ, str(self._folder), detail=reason_of(error))
 
 
 class FileBody:
@@ -87,14 +89,14 @@ class FileBody:
             self._file.seek(self.start)
         except OSError as error:
             fault = SourceFault.FILE if isinstance(error, FileNotFoundError) else SourceFault.SOURCE_READ
-            raise SourceError(fault, self.host, detail=error.strerror or "") from error
+            raise SourceError(fault, self.host, detail=reason_of(error)) from error
 
     def read(self, limit: int) -> bytes:
         """Return the next bytes. Raises SourceError."""
         try:
             return self._file.read(limit)
         except OSError as error:
-            raise SourceError(SourceFault.SOURCE_READ, self.host, detail=error.strerror or "") from error
+            raise SourceError(SourceFault.SOURCE_READ, self.host, detail=reason_of(error)) from error
 
     def abort(self) -> None:
         """Do nothing: reads from a disk end soon."""

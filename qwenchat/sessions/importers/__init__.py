@@ -7,7 +7,6 @@ message of it can't be read.
 
 import importlib
 import pkgutil
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from qwenchat.i18n import _, enumerated
 from qwenchat.sessions.archive import Archive, BadRecord, check, normal
 from qwenchat.sessions.conversion import ImportedChat
 from qwenchat.sessions.records import Record
+from qwenchat.text import syntax
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +113,6 @@ def _read_one(record: Record, known: list[ImportFormat]) -> tuple[ImportFormat, 
             raise BadRecord(_("none of its messages can be read: {reason}").format(reason=next(iter(chat.left_out))))
         return form, replace(chat, archive=chat.archive and normal(check(chat.archive)))
     except msgspec.ValidationError as error:
-        raise BadRecord(_field_problem(str(error))) from error
+        raise BadRecord(syntax.field_fault(error)) from error
     except RecursionError as error:
         raise BadRecord(_("it is nested too deeply")) from error
-
-
-def _field_problem(message: str) -> str:
-    """Return which field is missing or invalid, from the words of msgspec."""
-    place = re.search(r" - at `(?:key in )?\$\.?([^`]*)`$", message)
-    path = place[1] if place else ""
-    missing = re.search(r"missing required field `([^`]*)`", message)
-    if missing:
-        return _("the field {field} is missing").format(field=".".join(filter(None, (path, missing[1]))))
-    return _("the field {field} is invalid").format(field=path) if path else _("a field is invalid")

@@ -15,6 +15,7 @@ import msgspec
 from qwenchat import __version__
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.i18n import _, in_language
+from qwenchat.text import syntax
 from qwenchat.text.clusters import cut
 from qwenchat.text.safe import clean, clean_line, human_size
 from qwenchat.tools.tool import ToolError
@@ -223,8 +224,14 @@ def decoded(data: bytes | msgspec.Raw, kind: type[Wire]) -> Wire:
     try:
         return msgspec.json.decode(data, type=kind)
     except _PROBLEMS as error:
-        detail = clean_line(str(error)).rstrip(".")
-        raise ServerFault(lambda: _("it broke the protocol: {detail}").format(detail=detail)) from error
+        broken = error
+
+        def words() -> str:
+            return _("it broke the protocol: {detail}").format(
+                detail=clean_line(syntax.fault(broken, bytes(data)), 200)
+            )
+
+        raise ServerFault(words) from error
 
 
 def converted(values: object, kind: type[Wire]) -> Wire:

@@ -24,12 +24,13 @@ from msgspec import Struct
 
 from qwenchat.errors import FileError, NotFound, WrongUse
 from qwenchat.files import write_atomically
-from qwenchat.i18n import _
+from qwenchat.i18n import _, reason_of
 from qwenchat.net.addresses import is_address, is_loopback
 from qwenchat.paths import is_missing, private_folder
 from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line
 from qwenchat.tools.mcp.protocol import ServerFault
+from qwenchat.typed_values import problem
 
 _SIZE_LIMIT = 4 << 20
 """Bytes of a file; those of other programs hold more than servers."""
@@ -166,7 +167,7 @@ def put(file: Path, name: str, server: ToolServerSettings | None) -> None:
         try:
             _checked(name, entry)
         except ValueError as error:
-            raise _wrong_entry(name, str(error)) from error
+            raise wrong_entry(name, str(error)) from error
         document.setdefault("mcpServers", {})[name] = entry
     content = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
     try:
@@ -174,9 +175,16 @@ def put(file: Path, name: str, server: ToolServerSettings | None) -> None:
         write_atomically(file, content)
     except OSError as error:
         raise FileError(
-            _("{file} can't be written: {reason}.").format(file=clean_line(str(file)), reason=error.strerror),
+            _("{file} can't be written: {reason}.").format(file=clean_line(str(file)), reason=reason_of(error)),
             _("Check the permissions of its folder."),
         ) from error
+
+
+def wrong_entry(name: str, reason: str, file: Path | None = None) -> WrongUse:
+    """Return the error for an entry that can't be used, of a file or about to be written."""
+    words = _("The tool server {name} can't be used: {reason}.").format(name=clean_line(name, 60), reason=reason)
+    hint = _("Correct its entry in {file}.").format(file=clean_line(str(file))) if file else _("Correct it.")
+    return WrongUse(words, hint)
 
 
 def _servers(text: str, file: Path) -> ServerFile:
@@ -203,10 +211,9 @@ def _checked(name: str, entry: object) -> ToolServerSettings:
     """Return an entry as settings. Raises ValueError, in words for users; they show no value, only names."""
     if not name.strip() or clean_line(name, 60) != name:
         raise ValueError(_("the name is empty, too long, or has characters that can't be shown"))
-    try:
-        server = msgspec.convert(entry, ToolServerSettings)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None  # which names types and fields, no values
+    if wrong := problem(entry, ToolServerSettings, hides_values=True):
+        raise ValueError(wrong)
+    server = msgspec.convert(entry, ToolServerSettings)
     if bool(server.command) == bool(server.url):
         raise ValueError(_("it needs a command or a url"))
     if server.type == "sse":
@@ -221,13 +228,6 @@ def _checked(name: str, entry: object) -> ToolServerSettings:
     return server
 
 
-def _wrong_entry(name: str, reason: str) -> WrongUse:
-    return WrongUse(
-        _("The tool server {name} can't be used: {reason}.").format(name=clean_line(name, 60), reason=reason),
-        _("Correct it."),
-    )
-
-
 def _read(file: Path) -> str:
     try:
         with file.open("rb") as stream:
@@ -238,7 +238,7 @@ def _read(file: Path) -> str:
             )
         return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else _("it is not UTF-8")
+        reason = reason_of(error) if isinstance(error, OSError) else _("it is not UTF-8")
         raise FileError(
             _("{file} can't be read: {reason}.").format(file=clean_line(str(file)), reason=reason),
             _("Check its name and its permissions."),

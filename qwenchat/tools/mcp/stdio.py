@@ -23,7 +23,7 @@ from typing import BinaryIO
 import msgspec
 
 from qwenchat.errors import FileError
-from qwenchat.i18n import _, labelled
+from qwenchat.i18n import _, labelled, reason_of
 from qwenchat.paths import private_folder
 from qwenchat.text.safe import clean_line, safe_name
 from qwenchat.tools.mcp import guard
@@ -95,8 +95,12 @@ class StdioConnection:
                 start_new_session=True,  # no terminal to read from or to write to, and no Ctrl-C from it
             )
         except (OSError, UnicodeError) as error:
-            reason = clean_line(getattr(error, "strerror", "") or str(error))
-            raise ServerFault(lambda: _("it can't be started: {reason}").format(reason=reason)) from error
+            cause = error
+
+            def words() -> str:
+                return _("it can't be started: {reason}").format(reason=clean_line(reason_of(cause)))
+
+            raise ServerFault(words) from error
         finally:
             self._guards_end.close()
         self._watch = asyncio.create_task(self._watch_over(self._process))

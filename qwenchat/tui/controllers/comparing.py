@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qwenchat.chat.events import PartGrew, TurnEnded, TurnStarted
 from qwenchat.chat.message import Message, Role, Status
 from qwenchat.i18n import _
 from qwenchat.runtime.events import ChatEvent, TurnReported
@@ -77,6 +76,8 @@ class CompareController:
         """Show what an answer grew by, and how it ended."""
         if not self._screen or not isinstance(event, TurnReported) or event.session != self._open.id:
             return
+        from qwenchat.chat.events import PartGrew, TurnEnded, TurnStarted  # noqa: PLC0415 - the screen is drawn without it
+
         match event.event:
             case TurnStarted(answer=answer):
                 self._streaming = answer.id

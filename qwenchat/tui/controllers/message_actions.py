@@ -6,7 +6,7 @@ from collections.abc import Callable
 from qwenchat import config
 from qwenchat.chat.message import Message, Role, Status, summary_heading
 from qwenchat.errors import FileError, QwenchatError
-from qwenchat.i18n import _, ngettext, sentences
+from qwenchat.i18n import _, ngettext, reason_of, sentences
 from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
 from qwenchat.tui.actions import Methods
@@ -243,7 +243,7 @@ class MessageActions:
         except FileError as error:
             self._context.notify_error(error)
         except OSError as error:
-            what = _("{file} can't be written: {reason}.").format(file=path, reason=error.strerror or error)
+            what = _("{file} can't be written: {reason}.").format(file=path, reason=reason_of(error))
             self._context.notify_error(FileError(what, _("Give another name.")))
         else:
             self._context.notify(_("Saved to {file}").format(file=path.absolute()))

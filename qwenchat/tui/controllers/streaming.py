@@ -7,19 +7,10 @@ view.
 import math
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from textual.timer import Timer
 
-from qwenchat.chat.events import (
-    PartGrew,
-    Prefilling,
-    Reading,
-    Trimmed,
-    TurnEnded,
-    TurnEvent,
-    TurnStarted,
-    WaitingToRetry,
-)
 from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.message import Citation, Message, Status, ToolResult
 from qwenchat.chat.quality import QualityFault, fault_of
@@ -39,6 +30,9 @@ from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.token_counts import TokenCountController
 from qwenchat.tui.session_view import ViewChange
 from qwenchat.tui.waiting_words import reading_words
+
+if TYPE_CHECKING:
+    from qwenchat.chat.events import TurnEvent, WaitingToRetry
 
 _SPEED_EVERY_S = 0.5
 
@@ -65,11 +59,8 @@ class StreamingController:
     async def report(self, event: ChatEvent) -> None:
         """Show an event of the runtime, if it is of concern here."""
         match event:
-            case TurnReported(session, turn) if session == self._open.id:
-                await self._report_turn(turn)
-            case TurnReported(event=TurnEnded()):
-                self._context.notify(_("An answer in another chat is ready."))
-                self._context.sidebar.reload()
+            case TurnReported(session, turn):
+                await self._report_turn(session, turn)
             case ModelLoading(reference, fraction):
                 host = self._context.names.host(reference) if reference.startswith("@") else ""
                 words = _("connecting to {host}") if host else _("loading {model}")
@@ -94,29 +85,36 @@ class StreamingController:
             case TurnFailed():
                 await self._report_failure(event)
 
-    async def _report_turn(self, event: TurnEvent) -> None:
+    async def _report_turn(self, session_id: str, event: "TurnEvent") -> None:
+        from qwenchat.chat import events  # noqa: PLC0415 - the screen is drawn without it
+
+        if session_id != self._open.id:
+            if isinstance(event, events.TurnEnded):
+                self._context.notify(_("An answer in another chat is ready."))
+                self._context.sidebar.reload()
+            return
         match event:
-            case TurnStarted(question, answer):
+            case events.TurnStarted(question, answer):
                 await self._begin(question, answer)
-            case Trimmed(first_seen=first_seen):
+            case events.Trimmed(first_seen=first_seen):
                 self._open.show_first_seen(first_seen)
-            case WaitingToRetry():
+            case events.WaitingToRetry():
                 self._wait_to_retry(event, self._host)
-            case Reading():
+            case events.Reading():
                 self._stop_ticking()
                 self._open.show_reading(event, reading_words(event))
-            case Prefilling(done, total) if done >= total:
+            case events.Prefilling(done, total) if done >= total:
                 self._show_activity()  # what is generated now may be a call, which shows nothing before it is whole
-            case Prefilling(done, total, speed, left):
+            case events.Prefilling(done, total, speed, left):
                 words = _("reading {done:,} of {total:,} tokens · {left:.0f} s left · {speed:.0f}/s")
                 words = words if speed else _("reading {done:,} of {total:,} tokens")
                 self._show_activity(words.format(done=done, total=total, speed=speed, left=left), done / total)
-            case PartGrew(index, offset, fragment):
+            case events.PartGrew(index, offset, fragment):
                 if streaming := self._open.view.streaming:
                     self._transcript.append(streaming, fragment, index=index, offset=offset)
                 if not isinstance(fragment, ToolResult | Citation):
                     self._show_speed(len(fragment.token_ids))
-            case TurnEnded(answer):
+            case events.TurnEnded(answer):
                 await self._end(answer)
 
     async def _begin(self, question: Message, answer: Message) -> None:
@@ -191,7 +189,7 @@ class StreamingController:
         if self._host:
             self._tick(lambda seconds: _waiting_words(self._host, seconds), waited_s=waited_s)
 
-    def _wait_to_retry(self, waiting: WaitingToRetry, host: str) -> None:
+    def _wait_to_retry(self, waiting: "WaitingToRetry", host: str) -> None:
         """Show why a server is asked again, and when; then that it is waited for."""
         words = _("trying again in {seconds} s ({attempt} of {attempts}) · {reason}")
         if not waiting.attempts:

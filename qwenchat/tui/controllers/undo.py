@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from qwenchat.chat.session import Session
 from qwenchat.errors import StoreError
@@ -13,8 +14,7 @@ from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.navigation import NavigationController
 
 
-@dataclass(frozen=True, slots=True)
-class Undoable:
+class Undoable(Struct, frozen=True):
     """What was deleted or left behind, and how it comes back."""
 
     words: str

@@ -17,7 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
 from qwenchat.errors import FileError, QwenchatError, WrongUse
-from qwenchat.i18n import _, enumerated, ngettext
+from qwenchat.i18n import _, enumerated, labelled, ngettext
 from qwenchat.paths import expand_home
 from qwenchat.runtime.program import Program
 from qwenchat.sessions import importers, records
@@ -190,12 +190,14 @@ def _import_file(program: Program, path: Path) -> ImportOutcome:
     try:
         found = importers.read(records.records_of(path))
     except FileError as error:
-        return ImportOutcome(problems=(f"{path.name}: {error.message}",))
+        return ImportOutcome(problems=(labelled(path.name, error.message),))
     new = program.store.add_archives(found.archives) if found.archives else 0
     notes = tuple(
-        f"{path.name}: "
-        + ngettext("{count} message was left out: {reason}", "{count} messages were left out: {reason}", count).format(
-            count=count, reason=reason
+        labelled(
+            path.name,
+            ngettext(
+                "{count} message was left out: {reason}", "{count} messages were left out: {reason}", count
+            ).format(count=count, reason=reason),
         )
         for reason, count in found.left_out.items()
     )
@@ -203,6 +205,6 @@ def _import_file(program: Program, path: Path) -> ImportOutcome:
         new=new,
         there=len(found.archives) - new,
         empty=found.empty,
-        problems=tuple(f"{path.name}, {problem.place}: {problem.reason}" for problem in found.problems),
+        problems=tuple(labelled(enumerated((path.name, problem.place)), problem.reason) for problem in found.problems),
         notes=notes,
     )

@@ -3,14 +3,13 @@
 # ruff: noqa: PLC0415
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from textual.screen import ModalScreen
 
 from qwenchat.chat.message import Message
-from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session
 from qwenchat.chat.tree import Branch
 from qwenchat.i18n import _, labelled
@@ -20,6 +19,7 @@ from qwenchat.tui.actions import Action, fixed_keys, key_names, places
 if TYPE_CHECKING:
     from textual.geometry import Offset
 
+    from qwenchat.chat.ports import ModelInfo
     from qwenchat.documents.levels.choice import Speed
     from qwenchat.runtime.downloads import BackgroundDownloads
     from qwenchat.runtime.session_documents import SessionDocuments
@@ -37,8 +37,7 @@ class Consent(Enum):
     OTHER_MODEL = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class MenuItem:
+class MenuItem(Struct, frozen=True):
     """An action that can be chosen from a menu."""
 
     action: str
@@ -175,7 +174,7 @@ def settings(program: Program, at: str = "") -> ModalScreen[bool]:
     return SettingsScreen(program, at)
 
 
-def statistics(branch: Sequence[Message], info: ModelInfo | None) -> ModalScreen[None]:
+def statistics(branch: Sequence[Message], info: "ModelInfo | None") -> ModalScreen[None]:
     """Return the statistics of a chat, and of the model that is loaded."""
     from qwenchat.chat.statistics import statistics_of
     from qwenchat.tui.dialogs.statistics import StatisticsScreen

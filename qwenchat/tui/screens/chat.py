@@ -4,6 +4,7 @@ What can be done is in `tui.controllers`, and so is the drawing of the open sess
 read in threads.
 """
 
+import asyncio
 import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -51,6 +52,7 @@ from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.controllers.view_drawer import ViewDrawer, empty_words
 from qwenchat.tui.session_view import ViewChange
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings, draw_only_changes
+from qwenchat.tui.transcript.column import layout_class
 from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.waiting_words import notice_of
@@ -256,6 +258,7 @@ class ChatScreen(Screen[None], EndsItsWork):
                 self.context.open.relabel(changed)
         if not self.session.model:
             await self.asking.find_model()
+        await asyncio.to_thread(layout_class)  # before the first question is sent
 
     def on_resize(self, event: events.Resize) -> None:
         """Hide what there is no room for."""

@@ -232,7 +232,12 @@ class Column:
                 self.measure(index)
 
 
-def _layout(message: Message, variant: VariantPlace) -> "MessageLayout":
+def layout_class() -> "type[MessageLayout]":
+    """Return what lays out a message. The first call imports Markdown, for which no key should have to wait."""
     from qwenchat.tui.transcript.message_layout import MessageLayout  # noqa: PLC0415 - an empty chat needs no Markdown
 
-    return MessageLayout(message, variant)
+    return MessageLayout
+
+
+def _layout(message: Message, variant: VariantPlace) -> "MessageLayout":
+    return layout_class()(message, variant)

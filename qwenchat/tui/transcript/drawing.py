@@ -5,9 +5,9 @@ reads Markdown.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from time import monotonic
 
+from msgspec import Struct, field
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
@@ -27,8 +27,7 @@ Highlight = tuple[int, int, Style]
 """First and end character, and the style laid over them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class Look(Struct, frozen=True, eq=False):
     """A width, colours, the names of models and what is shown. Another width or theme is another look."""
 
     width: int = 80
@@ -51,8 +50,7 @@ class Look:
         return min(self.width - GUTTER - 1, WIDEST)
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """What is said below a message, and what can be done about it by a click."""
 
     words: str
@@ -62,8 +60,7 @@ class Note:
     """The id of the call in the message that the note is about; empty for the message as a whole."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
+class Marks(Struct, frozen=True, kw_only=True):
     """What is drawn between and below messages, by their ids."""
 
     boundary: str | None = None
@@ -73,8 +70,7 @@ class Marks:
     notes: Mapping[str, Note] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class Frame(Struct, frozen=True, kw_only=True):
     """How a message is drawn because of what surrounds it."""
 
     boundary: bool = False

@@ -18,7 +18,7 @@ from qwenchat.tui.transcript.drawing import GUTTER, Highlight
 _LINES = 1 << 20
 """More lines than a message ever has."""
 _HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
-_WORD = re.compile(f"[{_HAN}]+|[^\\W{_HAN}]+(?:['’][^\\W{_HAN}]+)*")
+_WORD = f"[{_HAN}]+|[^\\W{_HAN}]+(?:['’][^\\W{_HAN}]+)*"
 
 
 def selection_row(message: int, line: int) -> int:
@@ -39,7 +39,7 @@ def clicked(lines: Sequence[Line], *, message: int, line: int, cell: int, clicks
     start, end = 0, len(text)
     if clicks == 2:
         at = starts[line - first] + _character(lines[line], cell - GUTTER)
-        word = next((match for match in _WORD.finditer(text) if match.start() <= at < match.end()), None)
+        word = next((match for match in re.finditer(_WORD, text) if match.start() <= at < match.end()), None)
         start, end = word.span() if word else (0, 0)
     if start == end:
         return None

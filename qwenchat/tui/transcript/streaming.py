@@ -5,10 +5,11 @@ processor time they cost: between 8 and 20 a second, they take about a twenty-fi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from time import monotonic, thread_time
 
+from msgspec import Struct, structs
 from textual.timer import Timer
 from textual.widget import Widget
 
@@ -20,8 +21,7 @@ _IDLE_SHARE = 25
 """Between two frames, wait this many times the processor time of one: of all that the screen did for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamedPiece:
+class StreamedPiece(Struct, frozen=True):
     """What the part `index` of a message grew by."""
 
     index: int
@@ -54,7 +54,7 @@ class StreamedPieces:
             known = max(drawn + waiting - offset, 0)
             if known >= len(fragment.text):
                 return
-            piece = replace(piece, fragment=replace(fragment, text=fragment.text[known:]))
+            piece = structs.replace(piece, fragment=replace(fragment, text=fragment.text[known:]))
         self._pieces.setdefault(message.id, []).append(piece)
         if self._timer is None:
             self._timer = self._widget.set_timer(max(self._not_before - monotonic(), 0.0001), self.flush)

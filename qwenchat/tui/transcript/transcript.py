@@ -8,9 +8,10 @@ without moving what is being read.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
 from rich.style import Style
 from textual import events
 from textual.geometry import Region

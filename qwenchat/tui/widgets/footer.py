@@ -1,8 +1,8 @@
 """The last line: the few best keys of the part of the screen that has the focus, each of which can be clicked."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from textual import events
 from textual.content import Content
 from textual.reactive import reactive
@@ -15,8 +15,7 @@ from qwenchat.tui.actions import Action, Where, key_of
 _GAP = "  "
 
 
-@dataclass(frozen=True, slots=True)
-class KeyHint:
+class KeyHint(Struct, frozen=True):
     """A key, what it does in a word or two, and the action that a click carries out."""
 
     key: str

@@ -1,8 +1,8 @@
 """The line at the bottom: how full the context window is, and what the model is doing or did."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from textual import events
 from textual.content import Content
 from textual.reactive import reactive
@@ -18,8 +18,7 @@ _BAR = 10
 _NEARLY = 0.85
 
 
-@dataclass(frozen=True, slots=True)
-class ContextUsage:
+class ContextUsage(Struct, frozen=True):
     """How full the context window is, in tokens."""
 
     used: int

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from msgspec import Struct
 from rich.cells import cell_len
 from textual import events, on
 from textual.app import ComposeResult
@@ -38,8 +39,7 @@ _BEFORE_PATH = "([{<\"'“‘"
 """What may stand before that `@`, beside white space and whatever is as wide as a Chinese character."""
 
 
-@dataclass(frozen=True, slots=True)
-class BegunPath:
+class BegunPath(Struct, frozen=True):
     """An `@` with what is typed behind it."""
 
     start: Location
