@@ -389,7 +389,7 @@ def _parse(file: Path) -> dict[str, Any]:
             _("The settings {file} can't be read: {reason}.").format(file=file, reason=reason_of(error)),
             _("Make it readable, or move it away to start from the defaults."),
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise WrongUse(
             _("The settings {file} are not valid TOML: {reason}.").format(file=file, reason=syntax.fault(error, text)),
             _("Correct that line, or move the file away to start from the defaults."),

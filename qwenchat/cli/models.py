@@ -3,7 +3,7 @@
 import asyncio
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -214,7 +214,8 @@ def info(program: Program, model: str, as_json: bool) -> None:
         output.json(row)
         return
     hidden = ("chat_template", "parts")
-    output.record({key: value for key, value in row.items() if value not in ("", None, []) and key not in hidden})
+    facts = {name: value for name, value in row.items() if value not in ("", None, []) and name not in hidden}
+    _show_facts(output, facts, where=owner(local_model), tools=tools_words(local_model.tools))
     if words := _about_windows(local_model.context):
         output.say(words)
     if header and not header.has_chat_template:
@@ -232,7 +233,50 @@ def _show_remote(program: Program, reference: RemoteReference, *, as_json: bool)
     if as_json:
         output.json(row)
     else:
-        output.record({key: value for key, value in row.items() if value not in ("", 0, None, [])})
+        facts = {name: value for name, value in row.items() if value not in ("", 0, None, [])}
+        _show_facts(output, facts, where=listing.server.host)
+
+
+def _show_facts(output: Output, facts: Mapping[str, object], *, where: str, tools: str = "") -> None:
+    """Write the facts of a model: by the names of `--json` in a pipe, in the user's words on a terminal."""
+    if not output.on_terminal:
+        output.record(facts)
+        return
+    names = {
+        "model": _("model"),
+        "name": _("name"),
+        "path": _("file"),
+        "from": _("where"),
+        "repo": _("repository"),
+        "architecture": _("architecture"),
+        "quantisation": _("quantisation"),
+        "bytes": _("size"),
+        "context": _("context"),
+        "context_max": _("context, at most"),
+        "tools": _("tools"),
+        "problem": _("problem"),
+        "identity": _("fingerprint"),
+        "layers": _("layers"),
+        "width": _("width"),
+        "heads": _("attention heads"),
+        "kv_heads": _("KV heads"),
+        "head": _("width of a head"),
+        "experts": _("experts"),
+        "experts_used": _("experts of a token"),
+        "vocabulary": _("vocabulary"),
+        "tensors": _("tensors"),
+        "tokenizer": _("tokenizer"),
+        "engine": _("engine"),
+        "host": _("host"),
+        "kind": _("kind"),
+    }
+    words = {"from": where, "tools": tools}
+    rows = []
+    for name, value in facts.items():
+        number = human_size if name == "bytes" else "{:,}".format
+        shown = number(value) if isinstance(value, int) else str(value)
+        rows.append([names.get(name, name), words.get(name, shown)])
+    output.table(["", ""], [row for row in rows if row[1] not in ("", "0")])
 
 
 def _about_windows(sizes: ContextSizes | None) -> str:

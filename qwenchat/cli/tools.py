@@ -51,7 +51,7 @@ def list_(program: Program, as_json: bool) -> None:
         output.json({"tools": rows, "servers": [*usable, *broken]})
         return
     _show_tools(output, rows)
-    shown = [[name, server.shown, _("off") if server.disabled else ""] for name, server in file.servers.items()]
+    shown = [[name, server.shown, _("disabled") if server.disabled else ""] for name, server in file.servers.items()]
     shown += [[name, "", problem] for name, problem in file.problems.items()]
     if shown:
         output.table([_("MCP server"), _("command or URL"), ""], shown)

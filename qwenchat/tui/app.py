@@ -245,7 +245,7 @@ class QwenchatApp(GuardedApp):
         if isinstance(self.screen, ChatScreen):
             from qwenchat.tui.palette import ChatPalette  # noqa: PLC0415 - the screen is drawn without it
 
-            _showing = self.push_screen(ChatPalette(id="--command-palette"))
+            _showing = self.push_screen(ChatPalette(placeholder=_("Search for commands…"), id="--command-palette"))
 
     def action_change_theme(self) -> None:
         """Choose a theme."""

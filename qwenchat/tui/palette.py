@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.markup import escape
 
@@ -24,7 +24,7 @@ from qwenchat.tui import setting_words, themes
 from qwenchat.tui.actions import Where, actions, key_of
 from qwenchat.tui.prompt_library import PromptLibrary
 from qwenchat.tui.screens.chat import ChatScreen
-from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.textual_private import EndsItsWork, TranslatedPalette
 
 _CHAT_SCORE = 2.5
 """The score of a chat whose title has what is typed: before what has it only in its explanation."""
@@ -54,7 +54,7 @@ class PaletteLine:
         return 2 if typed in others or letters in initials(others) else 0
 
 
-class ChatPalette(CommandPalette, EndsItsWork):
+class ChatPalette(TranslatedPalette, EndsItsWork):
     """The palette, whose search ends with it."""
 
 

@@ -1,21 +1,31 @@
 """The library of system prompts: one TOML file each in the settings folder, so that users can edit and share them."""
 
 import tomllib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import tomlkit
+from msgspec import Struct
 
-from qwenchat.errors import FileError, WrongUse
+from qwenchat.errors import FileError, QwenchatError, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _, reason_of
 from qwenchat.paths import private_folder
+from qwenchat.text import syntax
 from qwenchat.text.safe import clean, clean_line, safe_name
+from qwenchat.typed_values import problem
 
 _SUFFIX = ".toml"
 _LIMIT = 1 << 20
-"""Bytes of a file; a larger one is ignored."""
+"""Bytes of a file; a larger one is refused."""
+
+
+class PromptFile(Struct, frozen=True):
+    """What a file holds; without a name, the file's own is the prompt's."""
+
+    text: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +38,25 @@ class NamedPrompt:
 
 
 class PromptLibrary:
-    """The prompts in one folder, which may be missing. Files that can't be read are left out."""
+    """The prompts in one folder, which may be missing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def all(self) -> list[NamedPrompt]:
-        """Return them by name."""
-        found = (_read(file) for file in self._folder.glob(f"*{_SUFFIX}"))
-        return sorted((prompt for prompt in found if prompt), key=lambda prompt: prompt.name.casefold())
+        """Return them by name, without those that can't be used."""
+        return self.read()[0]
+
+    def read(self) -> tuple[list[NamedPrompt], list[QwenchatError]]:
+        """Return them by name, and what is wrong with the files that can't be used."""
+        found: list[NamedPrompt] = []
+        problems: list[QwenchatError] = []
+        for file in sorted(self._folder.glob(f"*{_SUFFIX}")):
+            try:
+                found.append(_read(file))
+            except (FileError, WrongUse) as error:
+                problems.append(error)
+        return sorted(found, key=lambda prompt: prompt.name.casefold()), problems
 
     def save(self, name: str, text: str) -> None:
         """Save a prompt; one of the same name is replaced. Raises WrongUse or FileError."""
@@ -58,15 +78,30 @@ class PromptLibrary:
             raise _refused(prompt.file, error) from error
 
 
-def _read(file: Path) -> NamedPrompt | None:
-    with suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+def _read(file: Path) -> NamedPrompt:
+    """Return the prompt in a file. Raises FileError or WrongUse."""
+    shown, text = clean_line(str(file)), ""
+    try:
         if file.stat().st_size > _LIMIT:
-            return None
-        content = tomllib.loads(file.read_text("utf-8"))
-        text = content.get("text")
-        if isinstance(text, str):
-            return NamedPrompt(clean_line(str(content.get("name") or file.stem)), clean(text), file)
-    return None
+            raise WrongUse(_("{file} is too large.").format(file=shown), _("Make it shorter, or move it away."))
+        text = file.read_text("utf-8")
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise FileError(
+            _("The prompt {file} can't be read: {reason}.").format(file=shown, reason=reason_of(error)),
+            _("Make it readable, or move it away."),
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        reason = syntax.fault(error, text)
+    else:
+        reason = problem(document, PromptFile)
+        if not reason:
+            found = msgspec.convert(document, PromptFile)
+            return NamedPrompt(clean_line(found.name or file.stem), clean(found.text), file)
+    raise WrongUse(
+        _("The prompt {file} is invalid: {reason}.").format(file=shown, reason=reason),
+        _("Correct it, or move it away."),
+    )
 
 
 def _refused(file: Path, error: OSError) -> FileError:

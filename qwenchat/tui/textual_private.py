@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import TextIO
 
@@ -22,6 +23,8 @@ from textual._compositor import ChopsUpdate, Compositor
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
 from textual.app import App
 from textual.binding import BindingsMap
+from textual.command import CommandList, CommandPalette
+from textual.content import Content
 from textual.dom import DOMNode
 from textual.driver import Driver
 from textual.drivers._writer_thread import WriterThread
@@ -32,7 +35,10 @@ from textual.screen import Screen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
+from textual.widgets.option_list import Option
 from textual.worker import WorkerFailed
+
+from qwenchat.i18n import _
 
 _READ_BYTES = 4096
 _TICK_S = 0.1
@@ -145,6 +151,20 @@ class _TightCompositor(Compositor):
                 yield region, part, widget.render_lines(part.translate(-region.offset))
                 if part.contains_region(crop):
                     return
+
+
+class TranslatedPalette(CommandPalette):
+    """A command palette that says in the user's language that nothing was found; Textual has a fixed English text."""
+
+    def _start_no_matches_countdown(self, search_value: str) -> None:
+        self._stop_no_matches_countdown()
+        self._no_matches_timer = self.set_timer(self._NO_MATCHES_COUNTDOWN, partial(self._say_so, search_value))
+
+    def _say_so(self, search_value: str) -> None:
+        if search_value:
+            nothing = Content.styled(_("Nothing found."), "$foreground-muted")
+            self.query_one(CommandList).add_option(Option(nothing, disabled=True, id=self._NO_MATCHES))
+        self._list_visible = bool(search_value)
 
 
 class EndsItsWork(Widget):

@@ -153,7 +153,7 @@ def load(file: Path) -> tuple[str, Theme]:
             _("The theme {file} can't be read: {reason}.").format(file=file, reason=reason_of(error)),
             _("Make it readable, or move it away."),
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         reason = syntax.fault(error, text)
     else:
         reason = problem(document, ThemeFile)

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from qwenchat.cli.main import main
+from qwenchat.text.safe import human_size
 from tests.fakes.ggufs import Shape, write_model
 from tests.fakes.layouts import COMMIT, hf_model, model_bytes, ollama_model
+from tests.tui.terminal import qwenchat_in_terminal
 
 
 @pytest.fixture(autouse=True)
@@ -208,6 +210,10 @@ def test_info(ours: Path) -> None:
     assert (facts["layers"], facts["path"], len(facts["identity"])) == (2, str(path), 32)
     human = qwenchat("models", "info", path)
     assert "layers: 2" in human.stdout and "continues text" in human.stderr
+    with qwenchat_in_terminal("models", "info", path) as terminal:
+        assert terminal.end() == 0
+    words = " ".join(terminal.text.split())
+    assert f"size {human_size(path.stat().st_size)}" in words and "layers 2" in words and "kv_heads" not in words
 
 
 def test_a_base_model_is_one_whatever_its_template_says(ours: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from textual.command import Hit
-from textual.widgets import Input, Select
+from textual.widgets import Input, OptionList, Select
 
 from qwenchat.i18n import use_language
 from qwenchat.runtime.program import Program
@@ -14,7 +14,7 @@ from qwenchat.tui.actions import actions, fixed_keys, key_names, places
 from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
 from qwenchat.tui.dialogs.small import HelpScreen
-from qwenchat.tui.palette import ActionProvider, ThingProvider
+from qwenchat.tui.palette import ActionProvider, ChatPalette, ThingProvider
 from qwenchat.tui.prompt_library import PromptLibrary
 from tests.fakes.ggufs import write_model
 from tests.tui.chatting import Chatting, chatting, kept_session
@@ -41,6 +41,18 @@ async def test_the_palette_finds_chats_by_their_titles() -> None:
             hit = (await hits(it, typed))["Chat: 北京旅行 [b]plan"]
         hit.command()
         await until(lambda: it.chat.session.id == other)
+
+
+async def test_the_palette_speaks_chinese_where_nothing_is_found() -> None:
+    use_language("zh_CN")
+    async with chatting() as it:
+        await it.pilot.press("ctrl+p")
+        await until(lambda: isinstance(it.app.screen, ChatPalette))
+        palette = it.app.screen
+        assert not re.search("[A-Za-z]", palette.query_one(Input).placeholder)
+        await it.pilot.press(*"qqzz")
+        await until(lambda: [str(each.prompt) for each in palette.query_one(OptionList).options] == ["没有找到。"])
+        await it.pilot.press("escape")
 
 
 async def test_the_palette_finds_and_applies_a_theme() -> None:

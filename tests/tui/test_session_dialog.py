@@ -131,6 +131,16 @@ async def test_system_prompts_are_kept_chosen_and_deleted(program: StillProgram)
         await until(lambda: listed.option_count == 1)
 
 
+async def test_a_prompt_that_can_not_be_used_is_named(program: StillProgram) -> None:
+    folder = program.paths.config / "prompts"
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text('text = "Be brief.\n')
+    app = DialogApp(SessionScreen(program, full_session()))
+    async with app.run_test(size=WIDE):
+        complaint = app.screen.query_one("#about-prompts", Complaint)
+        await until(lambda: "mine.toml is invalid: line 1" in complaint.text)
+
+
 def test_prompts_on_disk(tmp_path: Path) -> None:
     prompts = PromptLibrary(tmp_path / "prompts")
     assert prompts.all() == []
@@ -145,6 +155,17 @@ def test_prompts_on_disk(tmp_path: Path) -> None:
         ("by hand", "Mine."),
         ("译者", "翻译。"),
     ]
+    (tmp_path / "prompts" / "name.toml").write_text('text = "x"\nname = 3')
+    (tmp_path / "prompts" / "deep.toml").write_text("a = " + "[" * 100_000)
+    problems = [f"{error.message} {error.hint}" for error in prompts.read()[1]]
+    for name, reason in (
+        ("bad", "line 1"),
+        ("deep", "it is nested too deeply"),
+        ("name", '"name" must be text in quotation marks, not 3'),
+        ("none", '"text" is missing'),
+    ):
+        assert f"{name}.toml is invalid: {reason}." in problems.pop(0)
+    assert not problems
     for each in prompts.all():
         prompts.delete(each)
     assert prompts.all() == []

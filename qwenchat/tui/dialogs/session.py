@@ -109,7 +109,8 @@ class SessionScreen(Dialog[Session | None]):
 
     @work(exclusive=True, group="list of prompts")
     async def _list_prompts(self) -> None:
-        self._listed = await asyncio.to_thread(self._prompts.all)
+        self._listed, problems = await asyncio.to_thread(self._prompts.read)
+        self.query_one("#about-prompts", Complaint).show(problems[0] if problems else None)
         listed = self.query_one("#prompts", OptionList)
         listed.clear_options()
         listed.add_options(Option(Content(labelled(each.name, clean_line(each.text, 60)))) for each in self._listed)
@@ -150,7 +151,6 @@ class SessionScreen(Dialog[Session | None]):
         except QwenchatError as error:
             complaint.show(error)
         else:
-            complaint.show(None)
             self._list_prompts()
 
     @on(Input.Changed)
