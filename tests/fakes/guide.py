@@ -1,7 +1,6 @@
 """The guide's examination: questions written before it was trained, put to it through llama.cpp."""
 
 import random
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,15 +32,6 @@ class Question:
     text: str
 
 
-_TRAINED_LETTERS = {"`t`": "`r`", "`T`": "`R`", "`#`": "`t`", "`+`": "`d`"}
-"""Letters of the list of chats as the corpus has them, and as the committed model learned them."""
-
-
-def as_trained(answer: str) -> str:
-    """Return an answer of the corpus as the committed model learned it; both are the same after the next training."""
-    return re.sub("`[tT#+]`", lambda letter: _TRAINED_LETTERS[letter[0]], answer)
-
-
 @dataclass(frozen=True, slots=True)
 class Said:
     """What the guide made of a question."""
@@ -54,7 +44,7 @@ class Said:
     def topic(self) -> str:
         """The topic whose answer it gave; empty for anything else."""
         known = corpus.answers().items()
-        return next((topic for topic, words in known if as_trained(words[self.question.language]) == self.text), "")
+        return next((topic for topic, words in known if words[self.question.language] == self.text), "")
 
     @property
     def right(self) -> bool:
@@ -62,7 +52,7 @@ class Said:
 
 
 def written(name: str, language: str) -> list[Question]:
-    """Return the set `hand` (in scope, by hand) or `outside` (to be refused)."""
+    """Return the set `hand` or `later` (in scope, by hand) or `outside` (to be refused)."""
     lines = (corpus.JUDGED / f"{name}.{language}.tsv").read_text("utf-8").splitlines()
     pairs = (line.split("\t") for line in lines)
     return [Question(language, tuple(topics.split("|")), text) for topics, text in pairs]
@@ -82,6 +72,7 @@ SETS: dict[str, Callable[[str], list[Question]]] = {
     "(a) by hand": lambda language: written("hand", language),
     "(b) unseen frames": framed,
     "(c) outside its knowledge, refused": lambda language: written("outside", language),
+    "(d) later topics, by hand": lambda language: written("later", language),
 }
 """The sets, as the guide's card names them."""
 

@@ -49,10 +49,23 @@ KEYS = {
     "p": "pin",
     "Delete": "trash",
     "Ctrl+S": "export",
+    "F5": "allow_once",
+    "Shift+F5": "allow_chat",
+    "F12": "refuse",
+    "Tab": "complete",
+    "Space": "switch_file",
+    "o": "show_source",
+    "v": "compare",
+    "B": "branches",
+    "w": "withdraw",
 }
 """Keys that texts name, and the actions that they stand for; empty for keys that are no action's."""
-SHARED = {"d": {"delete", "trash"}}
-"""Keys that do the same to a message and to a chat."""
+SHARED = {"d": {"delete", "trash", "remove_file"}}
+"""Keys that do the same to a message, to a chat and to an attached file."""
+
+
+_SETTINGS = config.Settings(tools=config.ToolSettings(policy={"read_file": "allow"}))
+"""Settings with the tool that texts use as their example."""
 
 
 def spans(text: str) -> list[str]:
@@ -77,7 +90,7 @@ def command_problem(line: str) -> str:
     """Return what is wrong with a command line: an unknown command, option or setting."""
     words = shlex.split(line.split(" | ", maxsplit=1)[0])[1:]
     if words[:2] in (["config", "set"], ["config", "get"]) and words[2:] and words[2].islower():
-        return "" if words[2] in config.names() else f"no setting {words[2]}"
+        return "" if words[2] in config.names(_SETTINGS) else f"no setting {words[2]}"
     try:
         parse(words, whole=False)
     except (Exit, NoArgsIsHelpError):

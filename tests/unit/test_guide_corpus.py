@@ -34,13 +34,13 @@ def test_false_claims_are_found() -> None:
         "/dance",
         "model.colour",
         "Ctrl+K",
-        "F12",
+        "F11",
         "z",
     ):
         assert spoken.problem(span), span
 
 
-SINCE_TRAINED = {"branches", "compact", "compare", "docs", "downloads", "engines", "import", "tools", "trash"}
+SINCE_TRAINED: set[str] = set()
 """Commands that the committed model does not name: put them into `answers.toml` before the next training."""
 
 
