@@ -39,7 +39,7 @@ def read(path: Path) -> TextFile:
     try:
         if path.is_dir():
             raise FileError(
-                _("{file} is a folder.").format(file=shown), _("Give a file; `qwenchat ask --docs` reads folders.")
+                _("{file} is a folder.").format(file=shown), _("Give a file; a folder is read as documents.")
             )
         with path.open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
@@ -81,9 +81,7 @@ def unreadable(shown: str, error: OSError) -> FileError:
 
 def _check_kind(status: os.stat_result, shown: str) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(
-            _("{file} is a folder.").format(file=shown), _("Give a file; `qwenchat ask --docs` reads folders.")
-        )
+        raise FileError(_("{file} is a folder.").format(file=shown), _("Give a file; a folder is read as documents."))
     if not stat.S_ISREG(status.st_mode):
         raise FileError(
             _("{file} is not a file, but a device or a pipe.").format(file=shown),
