@@ -180,7 +180,9 @@ def test_picture(snap_compare: Callable[..., bool], program: Program, picture: t
             await until(lambda: chat.context.open.view.asked and chat.transcript.messages[-1].parts)
         if state == "tools":
             await chat.run_action("screen.tools")
-            await until(lambda: app.screen is not chat and any(each.option_count for each in app.screen.query(OptionList)))
+            await until(
+                lambda: app.screen is not chat and any(each.option_count for each in app.screen.query(OptionList))
+            )
         if state in ("reading", "streaming", "notice"):
             chat.prompt.write(ASKED[language])
             await pilot.press("enter")
