@@ -32,19 +32,21 @@ async def test_more_requests_than_slots_are_all_answered(chain: Chain, tmp_path:
 async def test_a_question_is_prefilled_while_others_decode(
     endless: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In steps of 64 tokens, in each of which the other gets a token."""
     monkeypatch.setattr(prefill_progress, "EVERY_S", 3600.0)  # what is reported comes from the worker alone
     async with engine(endless.path, tmp_path, parallel=2, n_ctx=16_384, threads=1) as made:
         first = made.generate(request(questions("go"), GREEDY))
-        await anext(first)
-        second = await answer(made, questions("long " * 300), replace(GREEDY, max_tokens=5))
+        while not isinstance(await anext(first), Delta):
+            pass
+        second = await answer(made, questions("long " * 800), replace(GREEDY, max_tokens=5))
         await first.cancel()
         began_before = [event async for event in first]
     assert second.finished.reason is FinishReason.LENGTH
-    assert all(
-        event.done - before.done <= 64 for before, event in zip(second.prefill, second.prefill[1:], strict=False)
-    )
+    total = second.prefill[-1].total
+    on_the_way = {event.done for event in second.prefill} - {0, total}  # not all: newer progress replaces older
+    assert on_the_way and all(done % 64 == 0 for done in on_the_way)
     decoded = sum(len(event.token_ids) for event in began_before if isinstance(event, Delta))
-    assert decoded >= len(second.prefill), "a token in each step of the other"
+    assert decoded >= total // 64
 
 
 async def test_the_slot_with_most_of_a_prompt_is_taken(endless: Chain, tmp_path: Path) -> None:
