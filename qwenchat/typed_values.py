@@ -4,16 +4,21 @@ msgspec would say it in its own English, with names of Python's types. Nothing i
 """
 
 import json
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, inspect
 
 from qwenchat.i18n import _, enumerated
+from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line
+
+Document = TypeVar("Document", bound=msgspec.Struct)
 
 
 def problem(document: object, kind: type[msgspec.Struct], *, strict: bool = True, hides_values: bool = False) -> str:
@@ -22,7 +27,20 @@ def problem(document: object, kind: type[msgspec.Struct], *, strict: bool = True
     `strict` is msgspec's: whether the text "1" is no number. With `hides_values`, which may be secrets, their types
     are named in their place.
     """
-    return _Reading(strict=strict, hides_values=hides_values).problem("", document, inspect.type_info(kind))
+    return _Rules(strict=strict, hides_values=hides_values).problem("", document, inspect.type_info(kind))
+
+
+def read_toml(file: Path, kind: type[Document]) -> tuple[Document | None, str]:
+    """Return what a TOML file holds, or None and what is first wrong with it, as a clause. Raises OSError."""
+    text = ""
+    try:
+        text = file.read_text("utf-8")
+        document = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        return None, syntax.fault(error, text)
+    if wrong := problem(document, kind):
+        return None, wrong
+    return msgspec.convert(document, kind), ""
 
 
 def shown(value: object) -> str:
@@ -31,8 +49,8 @@ def shown(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading:
-    """How a document is read; its methods return the first problem of a value, empty where there is none."""
+class _Rules:
+    """The rules for one document. Each method returns the first problem that a value has, or an empty text."""
 
     strict: bool
     hides_values: bool

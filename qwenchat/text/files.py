@@ -38,9 +38,7 @@ def read(path: Path) -> TextFile:
     shown = clean_line(str(path))
     try:
         if path.is_dir():
-            raise FileError(
-                _("{file} is a folder.").format(file=shown), _("Give a file; a folder is read as documents.")
-            )
+            raise _is_a_folder(shown)
         with path.open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
     except OSError as error:
@@ -79,9 +77,13 @@ def unreadable(shown: str, error: OSError) -> FileError:
     )
 
 
+def _is_a_folder(shown: str) -> FileError:
+    return FileError(_("{file} is a folder.").format(file=shown), _("Give a file; a folder is read as documents."))
+
+
 def _check_kind(status: os.stat_result, shown: str) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(_("{file} is a folder.").format(file=shown), _("Give a file; a folder is read as documents."))
+        raise _is_a_folder(shown)
     if not stat.S_ISREG(status.st_mode):
         raise FileError(
             _("{file} is not a file, but a device or a pipe.").format(file=shown),

@@ -1,10 +1,8 @@
 """The library of system prompts: one TOML file each in the settings folder, so that users can edit and share them."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import tomlkit
 from msgspec import Struct
 
@@ -12,9 +10,8 @@ from qwenchat.errors import FileError, QwenchatError, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _, reason_of
 from qwenchat.paths import private_folder
-from qwenchat.text import syntax
 from qwenchat.text.safe import clean, clean_line, safe_name
-from qwenchat.typed_values import problem
+from qwenchat.typed_values import read_toml
 
 _SUFFIX = ".toml"
 _LIMIT = 1 << 20
@@ -80,24 +77,18 @@ class PromptLibrary:
 
 def _read(file: Path) -> NamedPrompt:
     """Return the prompt in a file. Raises FileError or WrongUse."""
-    shown, text = clean_line(str(file)), ""
+    shown = clean_line(str(file))
     try:
         if file.stat().st_size > _LIMIT:
             raise WrongUse(_("{file} is too large.").format(file=shown), _("Make it shorter, or move it away."))
-        text = file.read_text("utf-8")
-        document = tomllib.loads(text)
+        found, reason = read_toml(file, PromptFile)
     except OSError as error:
         raise FileError(
             _("The prompt {file} can't be read: {reason}.").format(file=shown, reason=reason_of(error)),
             _("Make it readable, or move it away."),
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        reason = syntax.fault(error, text)
-    else:
-        reason = problem(document, PromptFile)
-        if not reason:
-            found = msgspec.convert(document, PromptFile)
-            return NamedPrompt(clean_line(found.name or file.stem), clean(found.text), file)
+    if found:
+        return NamedPrompt(clean_line(found.name or file.stem), clean(found.text), file)
     raise WrongUse(
         _("The prompt {file} is invalid: {reason}.").format(file=shown, reason=reason),
         _("Correct it, or move it away."),

@@ -8,7 +8,6 @@ touches a widget.
 """
 
 import time
-import tomllib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,9 +23,8 @@ from textual.theme import Theme
 from qwenchat.errors import FileError, QwenchatError, WrongUse
 from qwenchat.i18n import _, reason_of
 from qwenchat.paths import bundled_themes
-from qwenchat.text import syntax
 from qwenchat.text.safe import clean_line
-from qwenchat.typed_values import problem, shown
+from qwenchat.typed_values import read_toml, shown
 
 DEFAULT = "ink"
 """The theme where nothing is set."""
@@ -144,24 +142,17 @@ def load_all(own: Path) -> Themes:
 
 def load(file: Path) -> tuple[str, Theme]:
     """Return a theme's title and the theme; its name is the file's. Raises WrongUse or FileError naming the file."""
-    text = ""
     try:
-        text = file.read_text("utf-8")
-        document = tomllib.loads(text)
+        theme, reason = read_toml(file, ThemeFile)
     except OSError as error:
         raise FileError(
             _("The theme {file} can't be read: {reason}.").format(file=file, reason=reason_of(error)),
             _("Make it readable, or move it away."),
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        reason = syntax.fault(error, text)
-    else:
-        reason = problem(document, ThemeFile)
+    if theme:
+        reason = _wrong_value(theme)
         if not reason:
-            theme = msgspec.convert(document, ThemeFile)
-            reason = _wrong_value(theme)
-            if not reason:
-                return theme.title, _theme(file.stem, theme)
+            return theme.title, _theme(file.stem, theme)
     raise WrongUse(
         _("The theme {file} is invalid: {reason}.").format(file=file, reason=reason),
         _("Correct it, or move it away; the themes that come with qwenchat show what is allowed."),
