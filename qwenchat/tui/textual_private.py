@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import TextIO
+from math import ceil
+from typing import Self, TextIO
 
 from textual import events, on
 from textual._compositor import ChopsUpdate, Compositor
@@ -32,6 +33,7 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.messages import Prune
 from textual.screen import Screen
+from textual.scrollbar import ScrollBar
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
@@ -87,14 +89,54 @@ def draw_only_changes(screen: Screen[None]) -> None:
     screen._compositor = _TightCompositor()
 
 
-def scroll_within(view: ScrollView, size: Size) -> None:
-    """Set the size of what is scrolled in a view whose scrollbar is always shown.
+def scroll_within(view: ScrollView, size: Size, top: int) -> None:
+    """Set the size of what is scrolled in a view whose scrollbar is always shown, and the line at the view's top.
 
-    Textual would lay out the whole screen for each new line, and nothing but the scrollbar changes.
+    Textual would lay out the whole screen for each new line, and nothing but the scrollbar changes, if anything.
     """
     if size != view.virtual_size:
         view.set_reactive(Widget.virtual_size, size)
+        view.vertical_scrollbar.set_reactive(ScrollBar.position, top)  # with the size: between them, the bar moves
         view._scroll_update(size)
+    view.scroll_target_y = view.scroll_y = top
+
+
+class SteadyScrollView(ScrollView):
+    """A view whose scrollbar is drawn again only where that changes it: beside a long chat, a new line does not.
+
+    Textual draws all of it whenever the view grows or scrolls.
+    """
+
+    @property
+    def vertical_scrollbar(self) -> ScrollBar:
+        """The scrollbar, made when it is first asked for."""
+        if self._vertical_scrollbar is None:
+            bar = _SteadyScrollBar(vertical=True, name="vertical", thickness=self.scrollbar_size_vertical)
+            bar.display = False
+            self._vertical_scrollbar = bar
+            self.app._start_widget(self, bar)
+        return self._vertical_scrollbar
+
+
+class _SteadyScrollBar(ScrollBar):
+    _drawn: tuple[object, ...] = ()
+    """What was drawn last: the bar's length and place in eighths of a cell, and its look."""
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        shown = self._shown()
+        if layout or recompose or shown != self._drawn:
+            self._drawn = shown
+            super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+        return self
+
+    def _shown(self) -> tuple[object, ...]:
+        """Return all that Textual draws the bar from, as precisely as it does."""
+        height, total, window = self.size.height, max(self.window_virtual_size, 1), self.window_size
+        length = max(1, window * height / total)
+        at = (height - length) * self.position / max(total - window, 1)
+        styles = self.parent.styles if isinstance(self.parent, Widget) else self.styles
+        colours = (styles.scrollbar_color, styles.scrollbar_background)
+        return height, window < total, ceil(8 * length), int(8 * at), self.mouse_over, bool(self.grabbed), *colours
 
 
 class _TightCompositor(Compositor):

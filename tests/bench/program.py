@@ -16,9 +16,10 @@ from pathlib import Path
 import psutil
 
 from qwenchat.chat.ids import unix_ms
+from qwenchat.chat.message import Status
 from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
-from tests.bench.screen import READY, env
+from tests.bench.screen import READY, answer_of, env
 from tests.bench.transcript import messages
 from tests.tui.terminal import ENTER, Terminal
 
@@ -35,7 +36,7 @@ from qwenchat.tui.app import QwenchatApp, Start
 from tests.bench.transcript import SAMPLE
 use_language()
 text = " ".join((SAMPLE * 40).split(" ")[:{WORDS}])
-engine = ScriptedEngine([text], delay_s={1 / A_SECOND}, n_ctx=32768)
+engine = ScriptedEngine([text], delay_s={1 / A_SECOND}, n_ctx=1 << 22)
 QwenchatApp(Program.here(), Start(model="guide", session=sys.argv[1]), lambda _model, _options: engine).run()
 """
 
@@ -70,7 +71,7 @@ def keep(home: Path, count: int) -> str:
 
 def start(home: Path, session: str) -> Terminal:
     """Start the program in a terminal."""
-    return Terminal([sys.executable, "-c", PROGRAM, session], 100, 30, env(home))
+    return Terminal([sys.executable, "-c", PROGRAM, session], 100, 30, env(home, answer_tokens=20 * WORDS))
 
 
 def opening(home: Path, session: str, count: int) -> float:
@@ -102,10 +103,20 @@ def streaming(home: Path, session: str, count: int) -> tuple[float, list[float],
             terminal.writes(key)
             echoes.append(time.perf_counter() - pressed)
             terminal.drain(0.1)
+        assert is_streaming(home), "the answer ended while it was measured"
         share = (used.user + used.system - before.user - before.system) / took
         return share, echoes, interface.memory_info().rss
     finally:
         terminal.close()
+
+
+def is_streaming(home: Path) -> bool:
+    """Whether the latest chat's answer is still coming."""
+    program = Program({"QWENCHAT_HOME": str(home)})
+    try:
+        return answer_of(program)[-1].status is Status.STREAMING
+    finally:
+        program.close()
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ class Empty(App):
         yield Footer()
 Empty().run()
 """
-ANSWER_TOKENS = "128"
-QUESTION = "Tell me about the sea"
+ANSWER_TOKENS = 256
+QUESTION = "Write a long story about the sea"
 
 
 def main() -> None:
@@ -136,7 +136,7 @@ def while_streaming(home: Path, model: Path, rounds: int) -> list[tuple[str, ...
 def ask(home: Path, model: Path) -> float:
     """Return the decode speed without a screen."""
     done = qwenchat(
-        "ask", "-m", model, "--json", QUESTION, QWENCHAT_HOME=str(home), QWENCHAT_SAMPLING_MAX_TOKENS=ANSWER_TOKENS
+        "ask", "-m", model, "--json", QUESTION, QWENCHAT_HOME=str(home), QWENCHAT_SAMPLING_MAX_TOKENS=str(ANSWER_TOKENS)
     )
     speed: float = json.loads(done.stdout)["timings"]["decode_tps"]
     return speed
@@ -178,9 +178,9 @@ def wait(terminal: Terminal, state: Callable[[], bool], seconds: float = 120) ->
         terminal.drain(0.2)
 
 
-def env(home: Path) -> dict[str, str]:
+def env(home: Path, answer_tokens: int = ANSWER_TOKENS) -> dict[str, str]:
     """Return the environment of a program in the terminal."""
-    more = {"QWENCHAT_HOME": str(home), "QWENCHAT_SAMPLING_MAX_TOKENS": ANSWER_TOKENS}
+    more = {"QWENCHAT_HOME": str(home), "QWENCHAT_SAMPLING_MAX_TOKENS": str(answer_tokens)}
     found = environment(TERM="xterm-256color", COLORTERM="truecolor", **more)
     found.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles a program anew at each start
     return found

@@ -3,7 +3,7 @@
 A line that the mouse does not select in is painted once and then comes from its message's cache. No widget here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rich.style import Style
 from textual.selection import Selection
@@ -23,22 +23,33 @@ class Painter:
         self._column, self._viewport, self._finder = column, viewport, finder
 
     def paint(
-        self, y: int, base: Style, *, selected: str | None, keys: Mapping[str, str], text_selection: Selection | None
-    ) -> Strip:
-        """Return the line in row `y` of the view, over the base style.
+        self,
+        rows: Iterable[int],
+        base: Style,
+        *,
+        selected: str | None,
+        keys: Mapping[str, str],
+        text_selection: Selection | None,
+    ) -> list[Strip]:
+        """Return the lines in these rows of the view, over the base style.
 
         `selected` is the id of the selected message, `keys` are those that work on it, `text_selection` is what the
         mouse selected.
         """
-        viewport = self._viewport
-        width, line = viewport.columns, viewport.top + y
-        if line >= self._column.total or not width:
-            return Strip.blank(width, base)
-        strip = self._strip(line, base, selected=selected, keys=keys, text_selection=text_selection)
-        if y == viewport.height - 1 and viewport.lines_below:
-            mark = self._end_mark()
-            strip = Strip.join([strip.crop(0, max(width - mark.cell_length - 1, 0)), mark, Strip.blank(1, base)])
-        return strip
+        viewport, total = self._viewport, self._column.total
+        width, top, below = viewport.columns, viewport.top, viewport.lines_below
+        last = viewport.height - 1 if below else -1
+        strips = []
+        for row in rows:
+            if top + row < total and width:
+                strip = self._strip(top + row, width, base, selected=selected, keys=keys, text_selection=text_selection)
+            else:
+                strip = Strip.blank(width, base)
+            if row == last and width:
+                mark = self._end_mark()
+                strip = Strip.join([strip.crop(0, max(width - mark.cell_length - 1, 0)), mark, Strip.blank(1, base)])
+            strips.append(strip)
+        return strips
 
     def is_end_mark(self, x: int, y: int) -> bool:
         """Whether a cell of the view is part of the mark that leads to the end."""
@@ -48,9 +59,16 @@ class Painter:
         return viewport.columns - 1 - self._end_mark().cell_length <= x < viewport.columns - 1
 
     def _strip(
-        self, line: int, base: Style, *, selected: str | None, keys: Mapping[str, str], text_selection: Selection | None
+        self,
+        line: int,
+        width: int,
+        base: Style,
+        *,
+        selected: str | None,
+        keys: Mapping[str, str],
+        text_selection: Selection | None,
     ) -> Strip:
-        column, width = self._column, self._viewport.columns
+        column = self._column
         index = column.at(line)
         number = line - column.start(index)
         layout = column.layouts[index]

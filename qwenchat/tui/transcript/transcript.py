@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
-from rich.style import Style
 from textual import events
 from textual.geometry import Region
 from textual.message import Message as Event
-from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 from textual.theme import Theme
@@ -27,6 +25,7 @@ from qwenchat.chat.tree import VariantPlace
 from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.model_names import ModelNames
+from qwenchat.tui.textual_private import SteadyScrollView
 from qwenchat.tui.transcript.column import Column, LayoutMaker
 from qwenchat.tui.transcript.drawing import Look, Marks, Note
 from qwenchat.tui.transcript.find import Finder
@@ -51,7 +50,7 @@ class TranscriptEvent(Event):
         return self.transcript
 
 
-class Transcript(ScrollView, can_focus=True):
+class Transcript(SteadyScrollView, can_focus=True):
     """All messages of a branch, newest at the bottom."""
 
     ALLOW_SELECT = True
@@ -139,8 +138,6 @@ class Transcript(ScrollView, can_focus=True):
         self._counting: Timer | None = None
         """Until the seconds of calls are drawn again."""
         self._selected: str | None = None
-        self._base: Style | None = None
-        """The view's own colours while it is being painted: Textual computes them whenever it is asked."""
 
     # Messages
 
@@ -473,22 +470,27 @@ class Transcript(ScrollView, can_focus=True):
         super().scroll_to(*arguments, **(options | {"animate": False}))
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Return the lines of a part of the view."""
-        self._base = self.rich_style
-        try:
-            return super().render_lines(crop)
-        finally:
-            self._base = None
+        """Return the lines of a part of the view.
 
-    def render_line(self, y: int) -> Strip:
-        """Return a visible line."""
-        return self._painter.paint(
-            y,
-            self._base or self.rich_style,
+        A line that has only moved is the same strip as before, with all that was computed from it. Textual's own cache
+        is by rows of the view, all of which change with each new line.
+        """
+        base, background, width = self.rich_style, self.background_colors[1], self.size.width
+        painted = self._painter.paint(
+            crop.line_range,
+            base,
             selected=self._selected,
             keys=self.keys if self.has_focus else {},
             text_selection=self.text_selection,
         )
+        strips = [strip.adjust_cell_length(width, base) for strip in painted]
+        for line_filter in self.get_line_filters():
+            strips = [strip.apply_filter(line_filter, background) for strip in strips]
+        return [strip.crop(crop.x, crop.right) for strip in strips]
+
+    def render_line(self, y: int) -> Strip:
+        """Return a visible line."""
+        return self.render_lines(Region(0, y, self.size.width, 1))[0]
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """Return the text that the mouse selected, as paragraphs, without decoration."""

@@ -75,9 +75,8 @@ class Viewport:
                 top = self._column.settle_end(height)
             else:
                 top = self._column.settle(self.top if top is None else top, height)
-            scroll_within(widget, Size(self.columns, self._column.total))
+            scroll_within(widget, Size(self.columns, self._column.total), top)
             self._end = max(self._end, self._column.total)
-            widget.scroll_target_y = widget.scroll_y = top
         finally:
             self._settling = False
 
