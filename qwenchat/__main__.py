@@ -7,6 +7,9 @@ from contextlib import suppress
 
 from qwenchat import __version__
 
+_COMPLETING = "_QWENCHAT_COMPLETE"
+"""Set where a shell asks what may follow; Click answers."""
+
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
@@ -18,11 +21,19 @@ def main() -> None:
             return
     gc.disable()  # until a command runs: what modules make when they are imported stays to the end
     try:
-        from qwenchat.cli.main import main as run  # noqa: PLC0415 - the worker imports this package too
-
-        sys.exit(run())
+        sys.exit(_run())
     except KeyboardInterrupt:  # while modules are still being imported
         sys.exit(130)
+
+
+def _run() -> int:
+    if sys.argv[1:] or _COMPLETING in os.environ:
+        from qwenchat.cli import main as command  # noqa: PLC0415 - the worker imports this package too
+
+        return command.main()
+    from qwenchat.cli import screen  # noqa: PLC0415 - without Click, which takes longer
+
+    return screen.main()
 
 
 def _start_in_utf8() -> None:

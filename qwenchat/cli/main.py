@@ -1,16 +1,8 @@
-"""The root of the command line: finds the command and turns every error into a message and an exit code.
+"""The root of the command line: finds the command, whose module is imported when that command runs, not before."""
 
-A command's module is imported when that command runs, not before.
-"""
-
-import errno
 import gc
-import gettext
 import importlib
-import os
 import sys
-import traceback
-from contextlib import suppress
 from typing import Any
 
 import click
@@ -19,10 +11,10 @@ from click.core import ParameterSource
 from qwenchat import __version__
 from qwenchat.cli import completion
 from qwenchat.cli.help import localised
-from qwenchat.cli.output import Output, OutputLost, ReaderGone, is_dumb, is_terminal, lost
-from qwenchat.errors import ExitCode, QwenchatError, WrongUse
-from qwenchat.i18n import CATALOGUES, _, language, use_language
-from qwenchat.runtime.model_choice import lasting_reference
+from qwenchat.cli.outcome import outcome
+from qwenchat.cli.screen import open_screen
+from qwenchat.errors import ExitCode, WrongUse
+from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 
 _COMMANDS = {
@@ -40,9 +32,6 @@ _COMMANDS = {
     "tools": "qwenchat.cli.tools",
     "web": "qwenchat.cli.web",
 }
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-"""What writing ends with where there is no room, or no device."""
 
 
 class LazyGroup(click.Group):
@@ -85,7 +74,7 @@ def root(context: click.Context, /, **options: Any) -> int:
     if context.invoked_subcommand not in ("config", "doctor"):  # these two help where the settings are wrong
         _settings = program.settings  # raises where they are wrong
     context.call_on_close(program.close)
-    return ExitCode.DONE if context.invoked_subcommand else _screen(program, options)
+    return ExitCode.DONE if context.invoked_subcommand else open_screen(program, **options)
 
 
 def _refuse_misplaced(context: click.Context) -> None:
@@ -104,86 +93,17 @@ def _refuse_misplaced(context: click.Context) -> None:
         )
 
 
-def _screen(program: Program, options: dict[str, Any]) -> int:
-    """Open the screen. Raises WrongUse where there is no terminal that can draw it."""
-    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
-        raise WrongUse(
-            _("The screen needs a terminal."),
-            _("From a script, use `qwenchat ask`; `qwenchat -h` lists all commands."),
-        )
-    if is_dumb():
-        raise WrongUse(
-            _("The screen can't be drawn on this terminal: TERM is {term}.").format(term=os.environ["TERM"]),
-            _("Set TERM to what the terminal is, such as xterm-256color, or use `qwenchat ask`."),
-        )
-    for name in ("COLUMNS", "LINES"):  # a shell's values, false after a resize, which Textual would take for the size
-        os.environ.pop(name, None)
-    gc.disable()  # a collection before the first frame would only delay it
-    from qwenchat.tui.app import Start, run  # noqa: PLC0415 - the other commands need no screen
-
-    model = options["model"] and lasting_reference(program, options["model"])
-    start = Start(model, options["session"], options["theme"])
-    return run(program, start, continue_=options["continue_"], inline=options["inline"])
-
-
-def _set_language(program: Program) -> None:
-    """Use the language of the settings for all help, including click's own texts."""
-    with suppress(QwenchatError):  # `root` reports it; help and version work without settings
-        use_language(program.settings.language)
-    os.environ["LANGUAGE"] = language()  # where click's gettext looks
-    gettext.bindtextdomain("qwenchat", CATALOGUES)
-    gettext.textdomain("qwenchat")
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program and return its exit code."""
-    use_language()
-    output = Output.standard()
+    """Run the command of these words, or of the process's own, and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    return outcome(lambda program: _run(program, words), debug="--debug" in words)
+
+
+def _run(program: Program, words: list[str]) -> object:
     try:
-        program = Program.here()
-        _set_language(program)
-        try:
-            result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
-        except OSError as error:
-            if error.filename is None and error.errno in _FULL:  # click's own output, such as help
-                raise lost(error) from error
-            raise
-    except QwenchatError as error:
-        if "--debug" in words:
-            traceback.print_exc()
-        output.error(error)
-        if isinstance(error, OutputLost):
-            _discard_stdout()
-        return error.exit_code
+        return localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
     except click.ClickException as error:
-        error.show(output.err)
+        error.show(sys.stderr)
         return ExitCode.USAGE
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return ExitCode.INTERRUPTED
-    except ReaderGone:
-        _discard_stdout()
-        return ExitCode.DONE
-    except Exception as bug:
-        if "--debug" in words:
-            traceback.print_exc()
-        return _report_bug(output, bug)
-    return result if isinstance(result, int) else ExitCode.DONE
-
-
-def _report_bug(output: Output, bug: Exception) -> ExitCode:
-    """Report what no part of the program expected: a bug, or memory that it could not have."""
-    from qwenchat.engines.local.memory import lacks_memory, memory_error  # noqa: PLC0415 - seldom needed
-
-    if lacks_memory(bug):
-        output.error(memory_error())
-        return ExitCode.CANNOT_LOAD
-    output.say(_("This is a bug in qwenchat: {what}").format(what=repr(bug)))
-    output.say(_("Run it again with --debug and report what it prints."))
-    return ExitCode.BUG
-
-
-def _discard_stdout() -> None:
-    """Redirect stdout to nowhere, so that flushing it does not fail again when the process ends."""
-    if sys.stdout:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

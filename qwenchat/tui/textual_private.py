@@ -33,8 +33,8 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.messages import Prune
 from textual.screen import Screen
-from textual.scrollbar import ScrollBar
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets.option_list import Option

@@ -235,6 +235,11 @@ class ChatScreen(Screen[None], EndsItsWork):
                     yield self.gauge
             yield self.footer
 
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        """Draw the first frame with the styles that all widgets got when they were mounted, a moment ago."""
+        if not self.stack_updates:
+            event.refresh_styles = False
+
     def on_mount(self) -> None:
         """Bind the keys of the widgets, show the chat, then read the disk."""
         self.focusing.bind_keys()
