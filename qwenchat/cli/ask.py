@@ -1,8 +1,11 @@
 """`qwenchat ask`: one turn from the command line.
 
 The prompt, piped input, files, schema and adapters are read and checked before a model is loaded. `ask_turn` asks, and
-`ask_documents` reads; `ask_output` and `ask_markdown` show the answer, and `ask_tools` the calls of tools.
+`ask_documents` reads; `ask_output` and `ask_markdown` show the answer, and `ask_tools` the calls of tools. What is not
+needed to find the model is imported once its worker is starting.
 """
+
+# ruff: noqa: PLC0415
 
 import asyncio
 import errno
@@ -11,22 +14,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.decorators import FC
 from msgspec import Struct, structs
 
-from qwenchat.chat.answering import reads_no_documents
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.message import FinishReason
-from qwenchat.chat.ports import Engine
 from qwenchat.chat.sampling import PARAMETERS, Sampling
 from qwenchat.chat.session import Session
 from qwenchat.cli import completion
-from qwenchat.cli.ask_documents import NamedDocuments, collection_names, documents_named, read_files
-from qwenchat.cli.ask_turn import Asking
-from qwenchat.cli.consent import ask_to_send
 from qwenchat.cli.load_options import load_options, with_load_options
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
@@ -35,9 +33,13 @@ from qwenchat.models.reference import GuideReference
 from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.model_choice import is_guide, model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.store import Store
 from qwenchat.text import files
 from qwenchat.text.safe import encodable
+
+if TYPE_CHECKING:
+    from qwenchat.chat.ports import Engine
+    from qwenchat.cli.ask_documents import NamedDocuments
+    from qwenchat.sessions.store import Store
 
 
 def _sampling_options(command: FC) -> FC:
@@ -125,8 +127,14 @@ def ask(program: Program, /, **options: Any) -> int:
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
     model = model_to_ask(program, options["model"], earlier)
     if (options["files"] or options["docs"]) and is_guide(model or _guide(program)):
+        from qwenchat.chat.answering import reads_no_documents
+
         raise reads_no_documents() if model else no_model()
-    named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
+    named = None
+    if options["docs"]:
+        from qwenchat.cli.ask_documents import documents_named
+
+        named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
     engine = program.engine(model or _guide(program), question.load_options_in(earlier))
     with asyncio.Runner() as runner:
         try:
@@ -141,6 +149,8 @@ def ask(program: Program, /, **options: Any) -> int:
 
 @click.pass_obj
 def _ask_about_documents(program: Program, /, words: tuple[str, ...], **options: Any) -> int:
+    from qwenchat.cli.ask_documents import collection_names
+
     *names, question = words
     if not (names or (names := collection_names(program))):
         raise NotFound(
@@ -237,17 +247,22 @@ def _piped_text() -> str:
 
 async def _ask(
     program: Program,
-    engine: Engine,
+    engine: "Engine",
     question: Question,
     *,
     model: str,
     earlier: Session | None,
-    named: NamedDocuments,
+    named: "NamedDocuments | None",
     options: dict[str, Any],
 ) -> int:
     """Ask with the engine of `model`, which is empty for the guide, in the session `earlier` or in a new one."""
+    from qwenchat.cli.ask_documents import read_files
+    from qwenchat.cli.ask_turn import Asking
+    from qwenchat.cli.consent import ask_to_send
+
     output = Output.standard()
-    attachments = await read_files(output, options["files"], in_parts=named.files)
+    collections = named.collections if named else ()
+    attachments = await read_files(output, options["files"], in_parts=named.files if named else ())
     if not model:
         output.say(_("No model is installed yet, so the built-in guide answers. It only knows about this program."))
         command = f"qwenchat models pull {recommended_model(program)}"
@@ -258,11 +273,11 @@ async def _ask(
         model,
         lambda: program.store.tree(earlier.id) if earlier else (),
         named=bool(options["model"]),
-        has_documents=bool(attachments or named.collections or (earlier and earlier.collections)),
+        has_documents=bool(attachments or collections or (earlier and earlier.collections)),
     )
     # A wrong model name, a schema that can't be followed and a wrong tool are refused before the store is touched.
     await engine.check(question.sampling)
-    asking = Asking(program, output, engine, _session(program, options, earlier, model, named.collections), options)
+    asking = Asking(program, output, engine, _session(program, options, earlier, model, collections), options)
     try:
         reason = await asking.answer(question.text, attachments, question.sampling, earlier)
     finally:
@@ -294,7 +309,7 @@ def _session(
     )
 
 
-def _earlier(store: Store, options: dict[str, Any]) -> Session:
+def _earlier(store: "Store", options: dict[str, Any]) -> Session:
     if options["session"]:
         return store.find_to_resume(options["session"])
     if (latest := store.listing.latest()) is None:

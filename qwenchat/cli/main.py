@@ -74,6 +74,7 @@ def root(context: click.Context, /, **options: Any) -> int:
     if context.invoked_subcommand not in ("config", "doctor"):  # these two help where the settings are wrong
         _settings = program.settings  # raises where they are wrong
     context.call_on_close(program.close)
+    del options["debug"]  # `main` has read it
     return ExitCode.DONE if context.invoked_subcommand else open_screen(program, **options)
 
 

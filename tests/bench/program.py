@@ -51,7 +51,7 @@ def main() -> None:
             empty, full = keep(home, 0), keep(home, count)
             opened = statistics.median(opening(home, full, count) - opening(home, empty, 0) for _round in range(5))
             share, echoes, resident = streaming(home, full, count)
-        p50, p99 = (statistics.quantiles(echoes, n=100)[at] * 1000 for at in (49, 98))
+        p50, p99 = (statistics.quantiles(echoes, n=100, method="inclusive")[at] * 1000 for at in (49, 98))
         taken = f"{share:.0%} of a core | {p50:.0f} / {p99:.0f} ms | {resident / 1e6:.0f} MB"
         print(f"| {count:,} | {opened:.2f} s | {taken} |")
 
