@@ -19,6 +19,7 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from math import ceil
 from typing import Self, TextIO
 
+from rich.console import RenderableType
 from textual import events, on
 from textual._compositor import ChopsUpdate, Compositor
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
@@ -123,11 +124,13 @@ class _SteadyScrollBar(ScrollBar):
     """What was drawn last: the bar's length and place in eighths of a cell, and its look."""
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
-        shown = self._shown()
-        if layout or recompose or shown != self._drawn:
-            self._drawn = shown
+        if layout or recompose or self._shown() != self._drawn:
             super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
         return self
+
+    def render(self) -> RenderableType:
+        self._drawn = self._shown()
+        return super().render()
 
     def _shown(self) -> tuple[object, ...]:
         """Return all that Textual draws the bar from, as precisely as it does."""

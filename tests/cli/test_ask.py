@@ -90,6 +90,28 @@ def test_rich_is_imported_for_a_terminal_only(chain: ggufs.Chain) -> None:
     assert done.stdout.startswith("Look:")
 
 
+def test_what_asks_is_imported_once_the_worker_starts(chain: ggufs.Chain) -> None:
+    script = (
+        "import sys\nfrom qwenchat.cli.main import main\nfrom qwenchat.engines.local.process import WorkerProcess\n"
+        "later = ['qwenchat.cli.ask_turn', 'qwenchat.cli.ask_documents', 'qwenchat.sessions.store']\n"
+        "start = WorkerProcess.start.__func__\n"
+        "async def noting(cls, log):\n"
+        "    print([name for name in later if name in sys.modules], file=sys.stderr)\n"
+        "    return await start(cls, log)\n"
+        "WorkerProcess.start = classmethod(noting)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "ask", "-m", str(chain.path), "--no-attach", "hi"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
 def test_warnings_about_the_model_go_to_stderr(chain: ggufs.Chain) -> None:
     script = (
         "import sys\nfrom qwenchat.cli.main import main\nfrom qwenchat.runtime import load_planner\n"

@@ -12,6 +12,7 @@ from textual._compositor import Compositor
 from textual._styles_cache import StylesCache
 from textual.dom import DOMNode
 from textual.geometry import Region
+from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 from textual.timer import Timer
 from textual.widget import Widget
@@ -24,6 +25,7 @@ from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.transcript import streaming
 from qwenchat.tui.transcript.message_layout import MessageLayout
 from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
+from qwenchat.tui.transcript.transcript import Transcript
 from tests.fakes.commands import environment
 from tests.tui.chatting import chatting
 from tests.tui.screens import TranscriptApp, answer, talk, until
@@ -113,6 +115,12 @@ async def test_a_frame_renders_what_has_changed_and_nothing_else_on_the_screen(m
         rendered.append((type(widget).__name__, crop.height))
         return render(cache, widget, crop)
 
+    draw = Transcript.render_lines
+
+    def noting_transcript(transcript: Transcript, crop: Region) -> list[Strip]:
+        rendered.append(("Transcript", crop.height))
+        return draw(transcript, crop)
+
     async with chatting() as it:
         await it.ask("A")
         it.chat.prompt.area.cursor_blink = False
@@ -120,6 +128,7 @@ async def test_a_frame_renders_what_has_changed_and_nothing_else_on_the_screen(m
         await until(lambda: "<lambda>" not in running_timers(it.app))  # nothing is counted or saved soon
         it.transcript.add(answer(1, "Word", Status.STREAMING))
         monkeypatch.setattr(StylesCache, "render_widget", noting)
+        monkeypatch.setattr(Transcript, "render_lines", noting_transcript)
         pauses_without = 0
         while pauses_without < 3:  # what the start has left to draw comes first
             rendered.clear()
@@ -128,12 +137,56 @@ async def test_a_frame_renders_what_has_changed_and_nothing_else_on_the_screen(m
         it.transcript.append("m1", Text(" after word"))
         await until(lambda: it.messages[-1].text == "Word after word")
         await it.pilot.pause()
-        assert {name for name, _lines in rendered} <= {"Transcript", "ScrollBar"}
+        assert {name for name, _lines in rendered} == {"Transcript"}
         assert max(lines for _name, lines in rendered) <= 4
         rendered.clear()
         it.chat.prompt.area.insert("x")
         await until(lambda: any(name == "PromptArea" for name, _lines in rendered))
         assert not any(name in ("Transcript", "Sidebar", "SessionList") for name, _lines in rendered)
+
+
+async def test_a_line_that_has_only_moved_is_not_composed_again() -> None:
+    app = TranscriptApp([*talk(20), answer(20, "Word", Status.STREAMING)])
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        view = app.transcript
+        whole = Region(0, 0, view.size.width, view.size.height)
+        before = view.render_lines(whole)
+        app.transcript.append("m20", Text("\n\nOne more"))
+        await until(lambda: view.messages[-1].text.endswith("more"))
+        await pilot.pause()
+        after = view.render_lines(whole)
+        assert [line.text for line in after] != [line.text for line in before]
+        assert sum(any(line is old for old in before) for line in after) >= view.size.height - 4
+        assert {line.cell_length for line in after} == {view.size.width}
+
+
+async def test_the_scrollbar_is_drawn_only_where_that_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[object] = []
+    render = ScrollBar.render
+
+    def noting(bar: ScrollBar) -> object:
+        drawn.append(bar)
+        return render(bar)
+
+    app = TranscriptApp([*talk(2000), answer(2000, "Word", Status.STREAMING)])
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        monkeypatch.setattr(ScrollBar, "render", noting)
+        lines = app.transcript.column.total
+        for number in range(10):
+            app.transcript.append("m2000", Text(f"\n\n{number}"))
+            await until(lambda: app.transcript.messages[-1].text.endswith(str(number)))  # noqa: B023 - awaited here
+            await pilot.pause()
+        assert app.transcript.column.total >= lines + 18
+        assert len(drawn) <= 2
+        drawn.clear()
+        app.transcript.action_select_end(-1)
+        await until(lambda: drawn)
+        await pilot.pause()
+        drawn.clear()
+        app.theme = "paper"
+        await until(lambda: drawn)
 
 
 @pytest.mark.parametrize(("cost", "wait"), [(0.0001, 0.05), (0.004, 0.1), (0.5, 0.125)])
@@ -182,6 +235,7 @@ async def test_what_draws_messages_is_imported_before_the_first_question(monkeyp
 
 def test_the_screen_is_imported_without_what_only_answers_need() -> None:
     later = [
+        "click",
         "qwenchat.chat.events",
         "qwenchat.chat.ports",
         "qwenchat.chat.prompt",
@@ -189,6 +243,9 @@ def test_the_screen_is_imported_without_what_only_answers_need() -> None:
         "pygments",
         "wcwidth",
     ]
-    code = f"import sys\nimport qwenchat.tui.app\nprint([name for name in {later!r} if name in sys.modules])"
+    code = (
+        "import sys\nimport qwenchat.cli.screen, qwenchat.tui.app\n"
+        f"print([name for name in {later!r} if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert done.stdout == "[]\n"
