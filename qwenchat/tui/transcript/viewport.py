@@ -112,7 +112,7 @@ class Viewport:
         end = min(self._end - self.top, self.height)
         self._end = self._column.total
         if y < end:
-            self._widget.refresh(Region(0, y, self._widget.size.width, end - y))
+            self._widget.refresh(Region(0, y, self.columns, end - y))
 
     def redraw(self, index: int) -> None:
         """Draw one message again; its lines have not changed."""
