@@ -12,6 +12,7 @@ import select
 import sys
 import threading
 import time
+from asyncio import Event, sleep
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -33,10 +34,11 @@ from textual.drivers._writer_thread import WriterThread
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.messages import Prune
-from textual.screen import Screen
+from textual.screen import UPDATE_PERIOD, Screen
 from textual.scroll_view import ScrollView
 from textual.scrollbar import ScrollBar
 from textual.strip import Strip
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets.option_list import Option
 from textual.worker import WorkerFailed
@@ -85,9 +87,35 @@ def write_window_title(app: App[None], title: str) -> None:
         app._driver.write(f"\x1b]2;{title}\x07")
 
 
-def draw_only_changes(screen: Screen[None]) -> None:
-    """Let a screen render only the lines that have changed, and nothing that lies behind them."""
-    screen._compositor = _TightCompositor()
+class QuickScreen(Screen[None]):
+    """A screen that renders only the lines that have changed, and nothing that lies behind them; and as soon as it may.
+
+    Textual's timer for frames counts its periods from its start, so that what changes after a frame waits for up to two
+    of them, such as the echo of a key while an answer streams.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = _TightCompositor()
+        self._frames: _FrameTimer | None = None
+
+    @property
+    def _update_timer(self) -> Timer:
+        if self._frames is None:
+            self._frames = _FrameTimer(self, UPDATE_PERIOD, callback=self._on_timer_update, pause=True)
+            self._frames._start()
+            self._timers.add(self._frames)
+        return self._frames
+
+
+class _FrameTimer(Timer):
+    """Calls back as soon as it is resumed, but not within a period of the last call. The callback pauses it."""
+
+    async def _run(self) -> None:
+        resumed: Event = self._active
+        while await resumed.wait():
+            await self._tick(next_timer=0.0, count=0)
+            await sleep(self._interval)
 
 
 def scroll_within(view: ScrollView, size: Size, top: int) -> None:

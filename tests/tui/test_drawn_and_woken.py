@@ -1,5 +1,6 @@
 """What is drawn and what wakes the program, counted: while nothing happens, and while an answer streams."""
 
+import asyncio
 import gc
 import subprocess
 import sys
@@ -10,17 +11,20 @@ from typing import Any
 import pytest
 from textual._compositor import Compositor
 from textual._styles_cache import StylesCache
+from textual.app import App, ComposeResult
 from textual.dom import DOMNode
 from textual.geometry import Region
+from textual.screen import UPDATE_PERIOD
 from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 from textual.timer import Timer
 from textual.widget import Widget
+from textual.widgets import Static
 
 from qwenchat.chat.message import Status, Text
 from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
-from qwenchat.tui import app
+from qwenchat.tui import app, textual_private
 from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.transcript import streaming
 from qwenchat.tui.transcript.message_layout import MessageLayout
@@ -143,6 +147,48 @@ async def test_a_frame_renders_what_has_changed_and_nothing_else_on_the_screen(m
         it.chat.prompt.area.insert("x")
         await until(lambda: any(name == "PromptArea" for name, _lines in rendered))
         assert not any(name in ("Transcript", "Sidebar", "SessionList") for name, _lines in rendered)
+
+
+class TwoLines(textual_private.QuickScreen):
+    """Notes what each frame draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[set[str | None]] = []
+
+    def compose(self) -> ComposeResult:
+        yield Static("One", id="one")
+        yield Static("Two", id="two")
+
+    def _on_timer_update(self) -> None:
+        self.frames.append({widget.id for widget in self._dirty_widgets})
+        super()._on_timer_update()
+
+
+async def test_a_frame_follows_another_after_one_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    period_is_over = asyncio.Event()
+
+    async def waiting(seconds: float) -> None:
+        waits.append(seconds)
+        await period_is_over.wait()
+
+    screen = TwoLines()
+    program = App[None]()
+    monkeypatch.setattr(program, "get_default_screen", lambda: screen)
+    async with program.run_test():
+        await until(lambda: screen.frames and not screen._dirty_widgets)
+        monkeypatch.setattr(textual_private, "sleep", waiting)
+        screen.frames.clear()
+        screen.query_one("#one").refresh()
+        await until(lambda: waits)
+        assert screen.frames == [{"one"}]
+        screen.query_one("#two").refresh()
+        await until(screen._update_timer._active.is_set)
+        assert screen.frames == [{"one"}]
+        period_is_over.set()
+        await until(lambda: screen.frames == [{"one"}, {"two"}])
+        assert waits[0] == UPDATE_PERIOD
 
 
 async def test_a_line_that_has_only_moved_is_not_composed_again() -> None:

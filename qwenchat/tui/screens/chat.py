@@ -14,7 +14,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.geometry import Size
 from textual.message import Message as Event
-from textual.screen import Screen
 from textual.widgets import Button, Input, Static
 
 from qwenchat.chat.message import Role
@@ -51,7 +50,7 @@ from qwenchat.tui.controllers.tools import ToolController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.controllers.view_drawer import ViewDrawer, empty_words
 from qwenchat.tui.session_view import ViewChange
-from qwenchat.tui.textual_private import EndsItsWork, add_bindings, draw_only_changes
+from qwenchat.tui.textual_private import EndsItsWork, QuickScreen, add_bindings
 from qwenchat.tui.transcript.column import layout_class
 from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
@@ -82,7 +81,7 @@ _LOW = 16
 """Rows below which frames and the empty chat's words go."""
 
 
-class ChatScreen(Screen[None], EndsItsWork):
+class ChatScreen(QuickScreen, EndsItsWork):
     """The screen that stays. Its style sheet is the program's."""
 
     AUTO_FOCUS = "PromptArea"
@@ -109,7 +108,6 @@ class ChatScreen(Screen[None], EndsItsWork):
         new_engine: "EngineFactory | None" = None,
     ) -> None:
         super().__init__()
-        draw_only_changes(self)
         self.program, self.actions = program, actions
         self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
