@@ -8,11 +8,12 @@ import asyncio
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape, unescape
 from itertools import groupby
 from pathlib import Path
 
+from msgspec.structs import replace
 from rich.cells import cell_len
 
 from devtools import pages

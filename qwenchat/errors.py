@@ -6,9 +6,10 @@ from the place that shows the error, and only `cli.output` and the screen show e
 ends the program with exit code 1.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import ClassVar
+
+from msgspec import Struct
 
 
 class ExitCode(IntEnum):
@@ -68,8 +69,7 @@ class RecoveryKind(StrEnum):
     ADD_ENGINE = "add_engine"
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
+class Recovery(Struct, frozen=True):
     """One way to recover from a failure."""
 
     kind: RecoveryKind

@@ -11,6 +11,8 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from msgspec import structs
+
 from qwenchat.chat.calling import Calling, ToolUse
 from qwenchat.chat.context import ANSWER_RESERVE, ContextPlan, MessageCounts, plan_context
 from qwenchat.chat.events import (
@@ -157,9 +159,11 @@ class Answering:
             status, error = Status.FAILED, failure.message if isinstance(failure, QwenchatError) else repr(failure)
             raise
         finally:
-            end = replace(self._answer, status=status, error=error)
+            end = structs.replace(self._answer, status=status, error=error)
             if finished is not None:
-                end = replace(end, finish_reason=finished.reason, usage=finished.usage, timings=finished.timings)
+                end = structs.replace(
+                    end, finish_reason=finished.reason, usage=finished.usage, timings=finished.timings
+                )
             try:
                 await _uncancelled(self._take_back(saver) if self.is_taken_back else self._finish(saver, end))
             finally:
@@ -186,7 +190,7 @@ class Answering:
             finished = await self._stream(request, saver)
             before = finished = _together(before, finished)
             if finished.reason is not FinishReason.TOOL_CALLS or not calling.may_call:
-                finished = replace(finished, timings=replace(finished.timings, load_s=load_s))
+                finished = replace(finished, timings=structs.replace(finished.timings, load_s=load_s))
                 self.events.put_nowait(finished)
                 return finished
             used = finished.usage.prompt_tokens + finished.usage.completion_tokens
@@ -265,7 +269,7 @@ class Answering:
         """Make the answer that is continued stream again, or a variant of it that this model can continue."""
         earlier = self._branch[-1]
         if earlier.model_file == info.file or not earlier.generated:
-            self._answer = replace(earlier, status=Status.STREAMING, finished=None, error="")
+            self._answer = structs.replace(earlier, status=Status.STREAMING, finished=None, error="")
         else:  # its tokens mean nothing to this model, and what it was stays as it is
             self._answer = Message(
                 id=self._setup.new_id(),
@@ -292,7 +296,7 @@ class Answering:
     async def _note_model(self, info: ModelInfo) -> Sampling:
         """Note who answers, and return how it samples."""
         sampling = self._sampling.over(info.defaults)
-        self._answer = replace(self._answer, model=info.reference, model_file=info.file, sampling=sampling)
+        self._answer = structs.replace(self._answer, model=info.reference, model_file=info.file, sampling=sampling)
         fresh = not self._answer.generated and self._mode is not Mode.COMPLETE
         self.streaming = StreamingAnswer(self._answer, inside_reasoning=info.opens_reasoning and fresh)
         await _uncancelled(asyncio.to_thread(self._store.amend, self._answer))  # later turns must know whose tokens
@@ -412,7 +416,7 @@ class Answering:
             return
         self._report_grown(self.streaming.finish())  # nothing is left where it has finished
         await self._save()
-        end = replace(end, parts=self.streaming.snapshot().parts, finished=self._setup.clock())
+        end = structs.replace(end, parts=self.streaming.snapshot().parts, finished=self._setup.clock())
         await asyncio.to_thread(self._store.amend, end)
         self.events.put_nowait(TurnEnded(end))
 
@@ -427,14 +431,14 @@ def _together(before: Finished | None, now: Finished) -> Finished:
     prefilled = first.prefill_tps * first.prefill_s + last.prefill_tps * last.prefill_s
     return Finished(
         now.reason,
-        replace(
+        structs.replace(
             now.usage,
             completion_tokens=tokens,
             drafted_tokens=before.usage.drafted_tokens + now.usage.drafted_tokens,
             accepted_tokens=before.usage.accepted_tokens + now.usage.accepted_tokens,
             drafted_by=now.usage.drafted_by or before.usage.drafted_by,
         ),
-        replace(
+        structs.replace(
             first,
             prefill_s=prefill_s,
             prefill_tps=prefilled / prefill_s if prefill_s else 0.0,

@@ -3,7 +3,9 @@
 What a tool may do, and whether the user agrees, the toolbox decides. Nothing is stored here.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from qwenchat.chat.message import ToolCall, ToolResult
 from qwenchat.chat.ports import Engine

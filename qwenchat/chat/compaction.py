@@ -7,7 +7,9 @@ the caller's task, so that what fails or is cancelled leaves nothing behind.
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from qwenchat.chat.context import MessageCounts
 from qwenchat.chat.events import Delta, Prefilling, Summarising

@@ -3,7 +3,8 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Message, Part, merged
 from qwenchat.chat.session import Session, WaitingQuestion, title_of

@@ -5,10 +5,11 @@ regenerating an answer makes a sibling. No I/O; ids and times come from the call
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, groupby
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.i18n import _, ngettext
@@ -48,8 +49,7 @@ class FinishReason(StrEnum):
     """It called tools, and waits for their results."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens that one answer took. `cached_tokens` of the prompt were already in the KV cache."""
 
     prompt_tokens: int = 0
@@ -63,8 +63,7 @@ class Usage:
     """The name of the small model that guessed some of these; empty where none did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(Struct, frozen=True):
     """Seconds (`_s`) and tokens a second (`_tps`) that one answer took."""
 
     load_s: float = 0.0
@@ -76,16 +75,19 @@ class Timings:
     """From the request to the first token, loading not counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(Struct, frozen=True):
     """A file that came with a question, stored whole and identified by its contents."""
 
     name: str
     media_type: str
-    data: bytes = field(repr=False)
+    data: bytes
     """For a document, such as a PDF, its text (`documents.document`), in UTF-8."""
     in_parts: bool = False
     """Whether the model reads those parts of it that matter to a question, and never the whole."""
+
+    def __repr__(self) -> str:
+        """Return it without the contents, which may be long."""
+        return f"Attachment(name={self.name!r}, media_type={self.media_type!r}, in_parts={self.in_parts!r})"
 
     @property
     def digest(self) -> str:
@@ -110,8 +112,7 @@ class PartKind(StrEnum):
     CITATION = "citation"
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """What a message says."""
 
     text: str
@@ -119,8 +120,7 @@ class Text:
     """The tokens as sampled; empty where the text was not sampled, or its tokens are not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reasoning:
+class Reasoning(Struct, frozen=True):
     """What the model wrote for itself before it answered, without the markers around it."""
 
     text: str
@@ -128,8 +128,7 @@ class Reasoning:
     """The tokens as sampled, those of the markers included."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """A call that the model made."""
 
     id: str
@@ -139,8 +138,7 @@ class ToolCall:
     token_ids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(Struct, frozen=True):
     """What a call returned; no token of it was sampled."""
 
     call_id: str
@@ -150,8 +148,7 @@ class ToolResult:
     took_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Citation:
+class Citation(Struct, frozen=True, kw_only=True):
     """A passage of a document that the model read before it answered; no token of it was sampled."""
 
     number: int
@@ -198,8 +195,7 @@ def text_parts(text: str, token_ids: tuple[int, ...] = ()) -> tuple[Part, ...]:
     return (Text(text, token_ids),) if text or token_ids else ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
-class Message:
+class Message(Struct, frozen=True, kw_only=True, weakref=True):
     """One question or one answer. Times are Unix milliseconds, UTC."""
 
     id: str

@@ -8,7 +8,8 @@ give no example of a citation, since a small model answers with the example.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from qwenchat.chat.message import Citation, Message
 from qwenchat.text.language import is_chinese
@@ -20,8 +21,7 @@ _NAMES = 20
 """How many documents are named with a question."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PromptWords:
+class _PromptWords(Struct, frozen=True, kw_only=True):
     names: str
     others: str
     page: str

@@ -8,6 +8,8 @@ other programs (`Mode.RAW`) are the exception: they say themselves which special
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from qwenchat.chat.message import Citation, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.passages import names_text, passages_text
 from qwenchat.chat.tools import ToolSpec
@@ -129,7 +131,7 @@ def with_results(turns: Sequence[Turn], answer: Sequence[Part]) -> tuple[Turn, .
 
 
 def _without_tokens(part: TurnPart) -> TurnPart:
-    return part if isinstance(part, ToolResult) else replace(part, token_ids=())
+    return part if isinstance(part, ToolResult) else structs.replace(part, token_ids=())
 
 
 def _asked(message: Message, passages: Sequence[Citation] | None) -> str:

@@ -7,8 +7,9 @@ samples: that is the engine's work.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+
+from msgspec import Struct, structs
 
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
@@ -33,8 +34,7 @@ _OPEN = (*_MIN_P, Dialect.LM_STUDIO, Dialect.DASHSCOPE)
 """Dialects that have more than OpenAI's parameters."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
+class Parameter(Struct, frozen=True, kw_only=True):
     """A sampling parameter that is one number."""
 
     name: str
@@ -135,8 +135,7 @@ def parameter(name: str) -> Parameter:
     raise KeyError(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(Struct, frozen=True):
     """Values of the sampling parameters; None means "as the model's makers advise"."""
 
     temperature: float | None = None
@@ -160,8 +159,8 @@ class Sampling:
 
     def over(self, base: "Sampling") -> "Sampling":
         """Return these values with those of `base` wherever nothing is set."""
-        unset = {f.name: getattr(base, f.name) for f in fields(self) if getattr(self, f.name) in (None, ())}
-        return replace(self, **unset)
+        unset = {name: value for name, value in structs.asdict(base).items() if getattr(self, name) in (None, ())}
+        return structs.replace(self, **unset)
 
     def fitted_to_schema(self) -> "Sampling":
         """Return these values, with no penalty for repetition under a schema unless one is set.
@@ -169,7 +168,7 @@ class Sampling:
         JSON repeats its quotation marks, braces, keys and indentation. Penalised, they give way to others that the
         schema allows just as well, and the layout drifts.
         """
-        return replace(self, repeat_penalty=1.0) if self.schema and self.repeat_penalty is None else self
+        return structs.replace(self, repeat_penalty=1.0) if self.schema and self.repeat_penalty is None else self
 
     def check(self) -> "Sampling":
         """Return self, or raise WrongUse naming the first parameter outside its range."""

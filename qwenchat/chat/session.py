@@ -1,13 +1,12 @@
 """A session as a value: its settings and labels, and the questions that wait to be asked in it. No I/O."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from qwenchat.chat.message import Attachment, Message, Role, text_parts
 from qwenchat.chat.sampling import Sampling
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(Struct, frozen=True, kw_only=True):
     """The settings and labels of one session. Times are Unix milliseconds, UTC."""
 
     id: str
@@ -36,8 +35,7 @@ class Session:
     """When it was moved to the trash."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingQuestion:
+class WaitingQuestion(Struct, frozen=True, kw_only=True):
     """A question in the outbox: stored, and not in the tree before its turn comes."""
 
     id: str

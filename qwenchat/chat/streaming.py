@@ -5,7 +5,8 @@ now. It stores and draws nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Delta, PartGrew
 from qwenchat.chat.message import Citation, Message, Part, Reasoning, Status, Text, ToolCall, ToolResult, merged

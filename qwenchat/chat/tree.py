@@ -1,14 +1,14 @@
 """The messages of one session as a tree: branches, variants, the leaf of a branch. No I/O."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from qwenchat.chat.message import Message, Role
 from qwenchat.chat.session import WaitingQuestion
 
 
-@dataclass(frozen=True, slots=True)
-class VariantPlace:
+class VariantPlace(Struct, frozen=True):
     """Where a message stands among its siblings."""
 
     number: int = 1
@@ -23,8 +23,7 @@ class VariantPlace:
         return self.elsewhere >= self.count > 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Branch:
+class Branch(Struct, frozen=True, kw_only=True):
     """A branch as a list of branches shows it."""
 
     leaf: Message

@@ -12,7 +12,6 @@ import errno
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -299,7 +298,7 @@ def _session(
     """Return the session to ask in, new or resumed, as the options want it; nothing is stored yet."""
     now = unix_ms()
     session = earlier or Session(id=UUIDv7()(), created=now, updated=now, system=encodable(program.settings.system))
-    return replace(
+    return structs.replace(
         session,
         model=model,
         system=session.system if options["system"] is None else encodable(options["system"]),

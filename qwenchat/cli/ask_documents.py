@@ -5,8 +5,10 @@ What takes long is announced on stderr, and its progress is one line there, on a
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from qwenchat.chat.events import LoadEvent, Loading, Reading, TurnEvent
 from qwenchat.chat.message import Attachment, Citation, Message

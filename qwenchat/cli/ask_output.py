@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import structs
 
 from qwenchat.chat.events import (
     Finished,
@@ -160,7 +161,7 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
         "finish_reason": answer.finish_reason,
         **window,
         "usage": _usage(answer.usage) if answer.usage else None,
-        "timings": {name: round(value, 4) for name, value in asdict(answer.timings).items()}
+        "timings": {name: round(value, 4) for name, value in structs.asdict(answer.timings).items()}
         if answer.timings
         else None,
     }
@@ -245,4 +246,4 @@ def stats_words(event: Finished) -> str:
 def _usage(usage: Usage) -> dict[str, int | str]:
     """Return token counts as JSON has them: those of guesses only where there were any."""
     of_guesses = ("drafted_tokens", "accepted_tokens", "drafted_by")
-    return {name: value for name, value in asdict(usage).items() if value or name not in of_guesses}
+    return {name: value for name, value in structs.asdict(usage).items() if value or name not in of_guesses}

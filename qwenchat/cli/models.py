@@ -5,11 +5,11 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 import msgspec
+from msgspec import structs
 
 from qwenchat.cli import completion
 from qwenchat.cli.models_fit import fit
@@ -175,7 +175,7 @@ def _published(model: CatalogueModel) -> dict[str, object]:
     names = ("name", "family", "size", "title", "repo", "original", "base", "licence", "licence_url", "must_accept")
     facts = {name: getattr(model, name) for name in (*names, "context", "yarn_context", "advice")}
     facts |= {"purpose": model.purpose.value, "tools": model.calls_tools}
-    sampling = {name: value for name, value in asdict(model.sampling).items() if value not in (None, ())}
+    sampling = {name: value for name, value in structs.asdict(model.sampling).items() if value not in (None, ())}
     return {**facts, "sampling": sampling, "parameters": model.shape.parameters, "quantisations": quants}
 
 

@@ -11,9 +11,10 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from msgspec import Struct
 
 from qwenchat.errors import FileError, QwenchatError, RecoveryKind
 from qwenchat.i18n import _, labelled, locale_encoding, reason_of
@@ -47,8 +48,7 @@ def is_dumb() -> bool:
     return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(Struct, frozen=True):
     """The streams that a command writes to."""
 
     out: TextIO

@@ -8,8 +8,9 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from time import monotonic
+
+from msgspec.structs import replace
 
 from qwenchat.chat.events import PartGrew, Summarising, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.ids import unix_ms

@@ -10,11 +10,10 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec import Struct, structs
 
 from qwenchat import config
 from qwenchat.chat.sampling import Sampling
@@ -44,8 +43,7 @@ if TYPE_CHECKING:
     from qwenchat.sessions.store import Store
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(Struct, frozen=True, dict=True):
     """What every command and the screen start from."""
 
     environ: Mapping[str, str]
@@ -79,7 +77,7 @@ class Program:
     @property
     def sampling(self) -> Sampling:
         """The sampling parameters of the settings. Raises WrongUse for a number that makes no sense."""
-        return Sampling(**msgspec.structs.asdict(self.settings.sampling)).check()
+        return Sampling(**structs.asdict(self.settings.sampling)).check()
 
     def offers_tools(self, session: "Session") -> bool:
         """Return whether the model of a session may call tools."""

@@ -5,7 +5,6 @@ Every call to a store runs in a thread. Every session returned has a model: its 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from msgspec import structs
@@ -173,7 +172,7 @@ class SessionAccess:
             return False
         async with self._unsaved_lock:
             if session := self._unsaved.get(session_id):
-                self._unsaved[session_id] = replace(session, **fields)
+                self._unsaved[session_id] = structs.replace(session, **fields)
             return session is not None
 
     async def _shown(self, snapshot: SessionSnapshot) -> SessionSnapshot:
@@ -183,7 +182,7 @@ class SessionAccess:
     async def _with_model(self, session: Session) -> Session:
         if session.model:
             return session
-        return replace(session, model=await asyncio.to_thread(opening_model, self._program))
+        return structs.replace(session, model=await asyncio.to_thread(opening_model, self._program))
 
     def _messages(self, session_id: str) -> list[Message]:
         return list(self.store(session_id).tree(session_id))
@@ -211,7 +210,7 @@ class SessionAccess:
     def _label(self, session_id: str, fields: dict[str, Any]) -> Session:
         if not self.is_private(session_id):
             return self._program.store.label(session_id, **fields)
-        session = replace(self._private.session(session_id), **fields)
+        session = structs.replace(self._private.session(session_id), **fields)
         self._private.update(session)
         return session
 

@@ -10,7 +10,9 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Delta, Finished, PromptScored, TokenChance
 from qwenchat.chat.message import Usage

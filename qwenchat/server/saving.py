@@ -7,8 +7,9 @@ session and not one for each question. Writing happens in a thread of its own: n
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from hashlib import sha256
+
+from msgspec.structs import replace
 
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.message import (

@@ -7,10 +7,12 @@ archive from a file also passes through `check`, so that the store never gets va
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
+from msgspec import structs
+from msgspec.structs import replace
 
 from qwenchat.chat.message import (
     Citation,
@@ -207,7 +209,7 @@ def _check_message(message: Message, session_id: str, known: set[str]) -> None:
         tokens = () if isinstance(part, ToolResult | Citation) else part.token_ids
         _demand(all(0 <= token < 2**31 for token in tokens), _("a token id is invalid"))
         _demand(all(0 <= number < 2**53 for number in _numbers(part)), _("a number is out of range"))
-    counted = [value for part in (message.usage, message.timings) if part for value in astuple(part)]
+    counted = [value for part in (message.usage, message.timings) if part for value in structs.astuple(part)]
     numbers = [value for value in counted if not isinstance(value, str)]
     _demand(all(math.isfinite(number) and abs(number) < 2**53 for number in numbers), _("a number is out of range"))
     if message.sampling:

@@ -9,12 +9,13 @@ before it.
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count, groupby
 from uuid import UUID, uuid5
 
 import msgspec
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Attachment, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
 from qwenchat.chat.session import Session, title_of

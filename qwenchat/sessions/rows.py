@@ -10,11 +10,12 @@ import sqlite3
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
+from msgspec.structs import replace
 
 from qwenchat.chat.memory import no_such_message, no_such_session
 from qwenchat.chat.message import (
@@ -272,7 +273,7 @@ def unpacked(data: bytes) -> tuple[int, ...]:
 
 
 def _set_fields(sampling: Sampling) -> dict[str, object]:
-    chosen: dict[str, object] = {**asdict(sampling), "stop": [encodable(stop) for stop in sampling.stop]}
+    chosen: dict[str, object] = {**structs.asdict(sampling), "stop": [encodable(stop) for stop in sampling.stop]}
     if sampling.schema is not None:
         chosen["schema"] = encodable(sampling.schema)
     return {name: value for name, value in chosen.items() if value not in (None, []) and not _infinite(value)}
@@ -283,7 +284,7 @@ def _infinite(value: object) -> bool:
 
 
 def _finite(timings: Timings) -> dict[str, float]:
-    return {name: value if math.isfinite(value) else 0.0 for name, value in asdict(timings).items()}
+    return {name: value if math.isfinite(value) else 0.0 for name, value in structs.asdict(timings).items()}
 
 
 def _json(value: object) -> str:

@@ -6,10 +6,12 @@ whole, is known once a model is loaded. Nothing is read or drawn here.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Attachment
 from qwenchat.i18n import ngettext

@@ -5,8 +5,9 @@ Names and ranges are those of `chat.sampling`. Nothing is saved here.
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeVar
+
+from msgspec import structs
 
 from qwenchat.chat.sampling import PARAMETERS, Parameter, Sampling, parameter
 from qwenchat.chat.session import Session
@@ -48,11 +49,11 @@ def set_by_name(session: Session, words: str) -> tuple[Session, str, float | int
     if name in _CONTEXT_ALIASES:
         value = parse_number(CONTEXT, text.strip())
         context: dict[str, Any] = {CONTEXT: value}
-        return replace(session, **context), CONTEXT, value
+        return structs.replace(session, **context), CONTEXT, value
     known = _known(name, typed)
     value = parse_number(known.name, text.strip())
     changed: dict[str, Any] = {known.name: value}
-    return replace(session, sampling=replace(session.sampling, **changed)), known.name, value
+    return structs.replace(session, sampling=structs.replace(session.sampling, **changed)), known.name, value
 
 
 def parse_tags(text: str) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ that streams does not pass here: it goes straight to the transcript, or each tok
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field, structs
@@ -206,7 +205,7 @@ class OpenSession:
 
     async def begin_answer(self, question: Message, answer: Message) -> None:
         """Show an answer that begins or is continued below its question. Raises NotFound and StoreError."""
-        answer = replace(answer, status=Status.STREAMING)  # one that is continued had ended
+        answer = structs.replace(answer, status=Status.STREAMING)  # one that is continued had ended
         branch = self.view.branch
         if any(message.id == answer.id for message in branch):
             self.replace_message(answer)

@@ -15,13 +15,14 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import psutil
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from msgspec.structs import replace
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.devices import usable_cores

@@ -21,10 +21,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Delta, Finished, Prefilling
 from qwenchat.chat.prompt import Turn

@@ -10,10 +10,10 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
+from msgspec.structs import replace
 
 from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.message import Status

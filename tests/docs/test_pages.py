@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import unquote
@@ -10,6 +9,7 @@ from urllib.parse import unquote
 import jsonschema
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from devtools import pages
 from qwenchat import config

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hypothesis import strategies as st
+from msgspec import structs
 
 from qwenchat.chat.memory import no_such_session
 from qwenchat.chat.message import (
@@ -197,17 +198,23 @@ def branching() -> Archive:
     """A question answered twice, then asked in other words; the second answer of the first is being read."""
     first = talk("Q one", "A one", title="Tree")
     question, answer = first.messages
-    again = replace(answer, id="s1-again", parts=text_parts("A two"), created=answer.created + 1, status=Status.STOPPED)
-    edited = replace(question, id="s1-edit", parts=text_parts("Q two"), created=question.created + 9)
-    below = replace(answer, id="s1-below", parent=edited.id, parts=text_parts("A three"), created=question.created + 10)
-    session = replace(first.session, leaf=again.id)
+    again = structs.replace(
+        answer, id="s1-again", parts=text_parts("A two"), created=answer.created + 1, status=Status.STOPPED
+    )
+    edited = structs.replace(question, id="s1-edit", parts=text_parts("Q two"), created=question.created + 9)
+    below = structs.replace(
+        answer, id="s1-below", parent=edited.id, parts=text_parts("A three"), created=question.created + 10
+    )
+    session = structs.replace(first.session, leaf=again.id)
     return Archive(session, (question, answer, again, edited, below))
 
 
 def with_file(archive: Archive, name: str, data: bytes, media_type: str = "text/plain") -> Archive:
     """The conversation with a file attached to its first question."""
     first, *others = archive.messages
-    return replace(archive, messages=(replace(first, attachments=(Attachment(name, media_type, data),)), *others))
+    return replace(
+        archive, messages=(structs.replace(first, attachments=(Attachment(name, media_type, data),)), *others)
+    )
 
 
 def exported(name: str, *given: Archive, all_branches: bool = False) -> str:
@@ -235,7 +242,7 @@ class MemoryArchives:
             known = {message.id for message in there.messages} if there else set()
             new = tuple(message for message in archive.messages if message.id not in known)
             if there is None or new:
-                session = replace(there.session, leaf=archive.session.leaf) if there else archive.session
+                session = structs.replace(there.session, leaf=archive.session.leaf) if there else archive.session
                 before = there.messages if there else ()
                 self.archives[session.id] = Archive(session, (*before, *new))
                 changed += 1

@@ -1,8 +1,9 @@
 """Stores on disk and values to put into them, for the tests of sessions."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Attachment, FinishReason, Message, Role, Status, Timings, Usage, text_parts
 from qwenchat.chat.sampling import Sampling

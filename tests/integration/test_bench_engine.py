@@ -1,7 +1,8 @@
 """The engine that can be timed: an answer after a timed run is the same, and a resumed session is not read again."""
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.events import Delta, TokenChance
 from qwenchat.chat.ports import MOST_CHANCES
@@ -24,7 +25,7 @@ def together(deltas: list[Delta]) -> list[tuple[TokenChance, ...]]:
 
 
 async def test_the_worker_and_a_llama_server_agree(tmp_path: Path) -> None:
-    wanted = request(questions("How do I download a model?"), replace(GREEDY, max_tokens=12), chances=5)
+    wanted = request(questions("How do I download a model?"), structs.replace(GREEDY, max_tokens=12), chances=5)
     with llama_server(guide.MODEL, context=1024) as server:
         async with (
             remote_engine(server.url, "guide.gguf") as there,
@@ -61,7 +62,7 @@ async def test_an_unlikely_token_is_reported_beside_the_likeliest_ones(tiny: Pat
 async def test_each_token_has_its_chances_whatever_its_text_is(chain: ggufs.Chain, tmp_path: Path) -> None:
     async with engine(chain.path, tmp_path, threads=1) as here:
         said = await read(here.generate(request(questions("Hello"), chances=10_000)))
-        cut = await read(here.generate(request(questions("Hello"), replace(GREEDY, stop=("你好",)), chances=1)))
+        cut = await read(here.generate(request(questions("Hello"), structs.replace(GREEDY, stop=("你好",)), chances=1)))
     assert [chances[0].token_id for chances in together(said.deltas)] == list(said.ids) == list(chain.ids)
     assert {len(chances) for chances in together(said.deltas)} == {MOST_CHANCES}
     for delta in cut.deltas:
@@ -70,9 +71,9 @@ async def test_each_token_has_its_chances_whatever_its_text_is(chain: ggufs.Chai
 
 
 async def test_a_schema_hides_no_chance(endless: ggufs.Chain, tmp_path: Path) -> None:
-    bound = replace(GREEDY, schema='{"enum": ["yes"]}')
+    bound = structs.replace(GREEDY, schema='{"enum": ["yes"]}')
     async with engine(endless.path, tmp_path, threads=1) as here:
-        free = await read(here.generate(request(questions("Hello"), replace(GREEDY, max_tokens=1), chances=1)))
+        free = await read(here.generate(request(questions("Hello"), structs.replace(GREEDY, max_tokens=1), chances=1)))
         said = await read(here.generate(request(questions("Hello"), bound, chances=1)))
     assert said.text == '"yes"'
     likeliest, taken = together(said.deltas)[0]
@@ -94,7 +95,9 @@ async def test_what_vllm_sends() -> None:
         standin_vllm(event_stream({"choices": [choice]}, {"choices": [], "usage": usage})) as server,
         remote_engine(server.url, "Qwen/Qwen2-72B-Instruct") as there,
     ):
-        said = await read(there.generate(request(questions("Is it?"), replace(GREEDY, max_tokens=1), chances=8)))
+        said = await read(
+            there.generate(request(questions("Is it?"), structs.replace(GREEDY, max_tokens=1), chances=8))
+        )
         assert there.capabilities.logprobs
     assert server.asked_for("/v1/completions")[0].json["logprobs"] == 8
     assert together(said.deltas) == [(TokenChance("Yes", 89, -0.5), TokenChance("No", -1, -0.9))]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.message import FinishReason
 from qwenchat.chat.sampling import Sampling
@@ -93,7 +94,12 @@ def small_of(model: LlamaModel) -> LlamaModel:
 
 @pytest.mark.parametrize(
     "sampling",
-    [GREEDY, LIKELIEST, replace(GREEDY, repeat_penalty=1.6), *(replace(WARM, seed=seed) for seed in range(4))],
+    [
+        GREEDY,
+        LIKELIEST,
+        structs.replace(GREEDY, repeat_penalty=1.6),
+        *(structs.replace(WARM, seed=seed) for seed in range(4)),
+    ],
 )
 def test_the_answer_is_that_without_a_draft_model(sampling: Sampling, right: LlamaModel, plain: LlamaModel) -> None:
     prompt = prompt_of(plain)
@@ -162,7 +168,11 @@ def test_a_repeatable_answer_is_decoded_in_the_same_steps_again(right: LlamaMode
     prompt = prompt_of(right, "a b c " * 60)
 
     def steps() -> "list[array[int]]":
-        return [step.tokens for step in answered(right, prompt, replace(WARM, seed=7)).steps if len(step.tokens) < 33]
+        return [
+            step.tokens
+            for step in answered(right, prompt, structs.replace(WARM, seed=7)).steps
+            if len(step.tokens) < 33
+        ]
 
     small_of(right).slots[0].truncate(0)
     first = steps()
@@ -186,7 +196,7 @@ def test_both_kv_caches_hold_the_chat_after_several_turns(right: LlamaModel, pla
     prompt, small = prompt_of(plain), small_of(right)
     for turn in range(4):
         sampling = Sampling(temperature=5.0, repeat_penalty=1.02, max_tokens=50 + turn)
-        run = answered(right, prompt, replace(sampling, top_k=1 if turn % 2 else 3))
+        run = answered(right, prompt, structs.replace(sampling, top_k=1 if turn % 2 else 3))
         assert run.done.usage.accepted_tokens > 0
         whole = prompt + array("i", run.ids)
         assert small.c.llama_memory_seq_pos_max(small._memory, 0) + 1 == len(small.slots[0].cached)

@@ -3,10 +3,10 @@
 import asyncio
 import os
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Delta, Finished, Prefilling
 from qwenchat.chat.message import Usage

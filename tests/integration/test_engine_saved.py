@@ -3,11 +3,11 @@
 import asyncio
 import os
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.message import FinishReason
 from qwenchat.chat.ports import Generation

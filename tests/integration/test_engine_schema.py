@@ -1,12 +1,12 @@
 """llama.cpp's answers follow a JSON Schema through the worker: at random, in reasoning models, when cancelled."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Delta, Finished
 from qwenchat.chat.ports import Mode

@@ -1,10 +1,10 @@
 """Every older database is migrated, with a copy of the old one beside it; a newer one is not changed."""
 
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Status
 from qwenchat.errors import StoreError

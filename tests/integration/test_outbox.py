@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Attachment, Status

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.events import Delta, Prefilling, PromptScored, TokenChance
 from qwenchat.chat.message import FinishReason
@@ -38,7 +39,7 @@ async def test_a_question_is_prefilled_while_others_decode(
         first = made.generate(request(questions("go"), GREEDY))
         while not isinstance(await anext(first), Delta):
             pass
-        second = await answer(made, questions("long " * 800), replace(GREEDY, max_tokens=5))
+        second = await answer(made, questions("long " * 800), structs.replace(GREEDY, max_tokens=5))
         await first.cancel()
         began_before = [event async for event in first]
     assert second.finished.reason is FinishReason.LENGTH
@@ -50,7 +51,7 @@ async def test_a_question_is_prefilled_while_others_decode(
 
 
 async def test_the_slot_with_most_of_a_prompt_is_taken(endless: Chain, tmp_path: Path) -> None:
-    short = replace(LIKELIEST, max_tokens=4)
+    short = structs.replace(LIKELIEST, max_tokens=4)
     async with engine(endless.path, tmp_path, parallel=2, n_ctx=1024, threads=1) as made:
         one, two = questions("apple " * 40), questions("pear " * 50)
         await asyncio.gather(answer(made, one, short), answer(made, two, short))
@@ -62,7 +63,7 @@ async def test_a_chat_is_not_dropped_from_its_slot_for_another_that_begins_alike
     endless: Chain, tmp_path: Path
 ) -> None:
     """All chats have the same system prompt. One after the other, each is in a slot of its own."""
-    short = replace(LIKELIEST, max_tokens=4)
+    short = structs.replace(LIKELIEST, max_tokens=4)
     async with engine(endless.path, tmp_path, parallel=2, n_ctx=1024, threads=1) as made:
         chats = [questions("apple " * 40), questions("pear " * 50)]
         for each in chats:
@@ -74,13 +75,13 @@ async def test_a_chat_is_not_dropped_from_its_slot_for_another_that_begins_alike
 @pytest.mark.parametrize("when", ["prefill", "decode"])
 async def test_one_that_is_cancelled_disturbs_no_other(when: str, endless: Chain, tmp_path: Path) -> None:
     async with engine(endless.path, tmp_path, parallel=2, n_ctx=4096, threads=1) as made:
-        other = asyncio.create_task(answer(made, questions("go"), replace(GREEDY, max_tokens=200)))
-        left = made.generate(request(questions("long " * 300), replace(GREEDY, max_tokens=4000)))
+        other = asyncio.create_task(answer(made, questions("go"), structs.replace(GREEDY, max_tokens=200)))
+        left = made.generate(request(questions("long " * 300), structs.replace(GREEDY, max_tokens=4000)))
         async for event in left:
             if isinstance(event, Prefilling if when == "prefill" else Delta):
                 await left.cancel()
         stayed = await other
-        after = await answer(made, questions("go"), replace(GREEDY, max_tokens=20))
+        after = await answer(made, questions("go"), structs.replace(GREEDY, max_tokens=20))
     assert stayed.ids == (endless.ids * 200)[:200]
     assert after.ids == (endless.ids * 20)[:20]
 
@@ -123,12 +124,12 @@ async def test_a_schema_binds_its_own_answer_alone(tiny: Path, tmp_path: Path) -
     bound = Sampling(temperature=1.0, seed=1, max_tokens=40, schema='{"enum": ["yes", "no"]}')
     async with engine(tiny, tmp_path, parallel=3, n_ctx=512, threads=1) as made:
         free, *chosen = await asyncio.gather(
-            answer(made, questions("tell me"), replace(GREEDY, max_tokens=30)),
+            answer(made, questions("tell me"), structs.replace(GREEDY, max_tokens=30)),
             answer(made, questions("one"), bound),
             answer(made, questions("two"), bound),
         )
         with pytest.raises(WrongUse):
-            await answer(made, questions("three"), replace(bound, schema='{"not": {}}'))
+            await answer(made, questions("three"), structs.replace(bound, schema='{"not": {}}'))
     assert {each.text for each in chosen} <= {'"yes"', '"no"'}
     assert len(free.ids) == 30
 
@@ -145,7 +146,11 @@ async def test_an_answer_with_a_schema_does_not_wait_for_one_without(
             pass
         chosen = await asyncio.gather(
             *(
-                answer(made, questions(f"say {place}"), replace(GREEDY, schema=f'{{"enum": ["{place}", "{numbers}"]}}'))
+                answer(
+                    made,
+                    questions(f"say {place}"),
+                    structs.replace(GREEDY, schema=f'{{"enum": ["{place}", "{numbers}"]}}'),
+                )
                 for place in range(count)
             )
         )
@@ -167,7 +172,7 @@ async def test_a_worker_that_dies_fails_all_requests_and_starts_again(endless: C
         for each in running:
             with pytest.raises(EngineDied):
                 await read(each)
-        assert (await answer(made, questions("go"), replace(GREEDY, max_tokens=5))).ids
+        assert (await answer(made, questions("go"), structs.replace(GREEDY, max_tokens=5))).ids
 
 
 async def test_closing_ends_all_requests(endless: Chain, tmp_path: Path) -> None:
@@ -180,13 +185,13 @@ async def test_closing_ends_all_requests(endless: Chain, tmp_path: Path) -> None
 
 async def test_the_chances_of_a_prompt_are_those_of_sampling_it(tmp_path: Path) -> None:
     """A prompt that a model wrote itself has in each place the chances that it was sampled with."""
-    sampled = replace(LIKELIEST, max_tokens=30)
+    sampled = structs.replace(LIKELIEST, max_tokens=30)
     async with engine(guide.MODEL, tmp_path, n_ctx=512, threads=1, scores=True) as made:
         written = await read(
             made.generate(request(questions("How do I search?"), sampled, mode=Mode.COMPLETE, chances=3))
         )
         turns = [*questions("How do I search?"), Turn("assistant", "", written.ids)]
-        whole = request(turns, replace(GREEDY, max_tokens=0), mode=Mode.COMPLETE, chances=3)
+        whole = request(turns, structs.replace(GREEDY, max_tokens=0), mode=Mode.COMPLETE, chances=3)
         events = [event async for event in made.generate(replace(whole, scored_turns=3))]
     scored = [event for event in events if isinstance(event, PromptScored)]
     chances = [each for event in scored for each in event.chances]
@@ -203,7 +208,7 @@ async def test_prompts_are_scored_side_by_side(endless: Chain, tmp_path: Path) -
     async with engine(endless.path, tmp_path, parallel=3, n_ctx=1024, threads=1, scores=True) as made:
 
         async def scored(text: str) -> list[int]:
-            asked = request([Turn("user", text)], replace(GREEDY, max_tokens=1), mode=Mode.RAW, chances=1)
+            asked = request([Turn("user", text)], structs.replace(GREEDY, max_tokens=1), mode=Mode.RAW, chances=1)
             events = [event async for event in made.generate(replace(asked, scored_turns=1))]
             return [token for event in events if isinstance(event, PromptScored) for token in event.token_ids]
 
@@ -223,7 +228,7 @@ async def test_one_that_is_cancelled_before_it_has_begun_is_cancelled_whatever_b
         first, second = worker.number(), worker.number()
 
         async def reason(number: int, max_tokens: int) -> FinishReason:
-            job = Generate(number, [PlainText("x")], replace(GREEDY, max_tokens=max_tokens))
+            job = Generate(number, [PlainText("x")], structs.replace(GREEDY, max_tokens=max_tokens))
             async with aclosing(worker.ask(job)) as got:
                 async for reply in got:
                     if isinstance(reply, Done):

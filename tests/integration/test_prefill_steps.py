@@ -2,11 +2,11 @@
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.protocol import CHUNK, Generate, Scored, WorkerReply

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import FinishReason, Status

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.events import Delta, Finished, Loading, WaitingToRetry
 from qwenchat.chat.message import FinishReason
@@ -193,7 +194,7 @@ async def test_an_answer_by_a_schema_is_not_continued() -> None:
     async with served(YES) as (_server, there):
         turns = [*questions("1"), Turn("assistant", "{", tuple(b"{"))]
         with pytest.raises(WrongUse, match="continue"):
-            await answer(there, turns, replace(GREEDY, schema="{}"), mode=Mode.CONTINUE)
+            await answer(there, turns, structs.replace(GREEDY, schema="{}"), mode=Mode.CONTINUE)
         assert (await answer(there, turns, mode=Mode.CONTINUE)).text == "yes"
 
 

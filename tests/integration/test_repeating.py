@@ -2,10 +2,10 @@
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Prefilling
 from qwenchat.chat.ports import Mode

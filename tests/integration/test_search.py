@@ -1,11 +1,11 @@
 """What a user types finds what the user means, in any script, and is never an error."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Message, Part, Reasoning, Role, Text, ToolCall
 from qwenchat.chat.session import Session

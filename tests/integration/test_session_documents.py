@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.message import Attachment, Message, ToolResult
@@ -79,14 +80,14 @@ async def test_a_document_is_read_shown_and_deleted_with_its_chat(program: Progr
         assert "214 steps" in first.text and first.heading == "Harbour"
         assert "214 steps" in chat.engine.requests[-1].turns[-1].text
         store, documents = chat.chats.sessions.store(session.id), chat.chats.documents
-        page = await documents.page_of(store, session, replace(first, start=BOOK.text.index("baker")))
+        page = await documents.page_of(store, session, structs.replace(first, start=BOOK.text.index("baker")))
         assert (page.number, page.text) == (2, PAGES[1])
         assert await documents.text_of(store, session, BOOK.digest) == BOOK.text
         assert [(each.name, each.pages) for each in documents.known(session)] == [("bay.pdf", 3)]
         program.documents.drop(chat_owner(session.id))  # as if the chat had been imported
         assert (await documents.page_of(store, session, first)).text == PAGES[0]
         with pytest.raises(NotFound):
-            await documents.page_of(store, session, replace(first, digest="0" * 64))
+            await documents.page_of(store, session, structs.replace(first, digest="0" * 64))
         program.store.trash.delete_forever(session.id)
         assert program.documents.owners() == []
     assert b"Kestrel" not in written(program.paths.data)
@@ -113,7 +114,7 @@ async def test_a_branch_reads_its_own_documents(program: Program) -> None:
         first = (await chat.chats.sessions.open(session.id)).branch[0]
         chat.engine.answers = ["No document."]
         await chat.chats.sessions.change(session.id, leaf=None)
-        again = await chat.chats.edit(replace(first, attachments=()), "How many steps?")
+        again = await chat.chats.edit(structs.replace(first, attachments=()), "How many steps?")
         await until(lambda: chat.ended)
         assert chat.ended.pop().citations == () and again.attachments == ()
 

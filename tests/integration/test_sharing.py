@@ -5,7 +5,6 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +87,18 @@ async def test_all_that_an_engine_does_is_done(tiny: Path, tmp_path: Path) -> No
         for each in (owner, made):
             assert (await answer(each, questions("?"), bound)).text in ('"yes"', '"no"')
             turns = [Turn("system", "", tools=(tool,)), Turn("user", "add")]
-            assert (await answer(each, turns, replace(LIKELIEST, max_tokens=8))).usage.completion_tokens
+            assert (await answer(each, turns, structs.replace(LIKELIEST, max_tokens=8))).usage.completion_tokens
             part = [*questions("go"), Turn("assistant", "", (5, 6, 7))]
-            assert (await answer(each, part, replace(GREEDY, max_tokens=3), mode=Mode.CONTINUE)).ids
-        likely = made.generate(request(questions("go"), replace(LIKELIEST, max_tokens=2), chances=3))
+            assert (await answer(each, part, structs.replace(GREEDY, max_tokens=3), mode=Mode.CONTINUE)).ids
+        likely = made.generate(request(questions("go"), structs.replace(LIKELIEST, max_tokens=2), chances=3))
         assert all(len(each) == 3 for delta in (await read(likely)).deltas for each in delta.chances)
 
 
 async def test_requests_of_all_programs_wait_in_one_line(endless: Chain, tmp_path: Path) -> None:
-    short = replace(GREEDY, max_tokens=5)
+    short = structs.replace(GREEDY, max_tokens=5)
     async with shared_engine(endless.path, tmp_path, n_ctx=2048) as owner, client(endless.path, tmp_path) as made:
         await made.load()
-        first = owner.generate(request(questions("go"), replace(GREEDY, max_tokens=200)))
+        first = owner.generate(request(questions("go"), structs.replace(GREEDY, max_tokens=200)))
         await anext(first)
         second = asyncio.create_task(answer(made, questions("go"), short))
         async for _event in first:
@@ -178,7 +177,7 @@ async def test_a_program_that_leaves_is_cancelled(endless: Chain, tmp_path: Path
                 while not isinstance(await anext(running), Delta):
                     pass
                 await made.close(at_once=at_once)
-            assert (await answer(owner, questions("go"), replace(GREEDY, max_tokens=3))).ids
+            assert (await answer(owner, questions("go"), structs.replace(GREEDY, max_tokens=3))).ids
 
 
 async def test_when_the_owner_dies_the_answer_fails_and_the_next_is_made_here(endless: Chain, tmp_path: Path) -> None:
@@ -192,14 +191,14 @@ async def test_when_the_owner_dies_the_answer_fails_and_the_next_is_made_here(en
                         owner.kill()
             assert text.startswith("once")
             owner.wait(LIMIT_S)  # until then the system still takes connections for it
-            again = await answer(made, questions("Go"), replace(GREEDY, max_tokens=3))
+            again = await answer(made, questions("Go"), structs.replace(GREEDY, max_tokens=3))
             assert again.ids and made.loaded
         worker.wait(LIMIT_S)
     assert not [*Path(os.environ["QWENCHAT_HOME"], "run").glob("*.sock")]
 
 
 async def test_a_model_that_is_unloaded_meanwhile_is_loaded_here(tiny: Path, tmp_path: Path) -> None:
-    short = replace(GREEDY, max_tokens=3)
+    short = structs.replace(GREEDY, max_tokens=3)
     async with client(tiny, tmp_path) as made, shared_engine(tiny, tmp_path) as owner:
         await answer(made, questions("Go"), short)
         assert owner._worker and made._worker
@@ -216,7 +215,7 @@ async def test_a_model_that_is_unloaded_before_the_question_is_there(tiny: Path,
             await made.start()
         assert isinstance(made._begun, tuple)
         await made._begun[0].died.wait()
-        await answer(made, questions("Go"), replace(GREEDY, max_tokens=3))
+        await answer(made, questions("Go"), structs.replace(GREEDY, max_tokens=3))
         assert made.loaded
 
 
@@ -224,9 +223,9 @@ async def test_an_answer_that_must_be_repeatable_is_made_here_where_others_are_d
     tiny: Path, tmp_path: Path
 ) -> None:
     async with shared_engine(tiny, tmp_path, parallel=2), client(tiny, tmp_path) as made:
-        await answer(made, questions("Go"), replace(LIKELIEST, max_tokens=3))
+        await answer(made, questions("Go"), structs.replace(LIKELIEST, max_tokens=3))
         assert made.loaded is None
-        await answer(made, questions("Go"), replace(GREEDY, max_tokens=3))
+        await answer(made, questions("Go"), structs.replace(GREEDY, max_tokens=3))
         assert made.loaded
 
 
@@ -405,7 +404,7 @@ async def test_an_engine_whose_load_fails_can_still_be_closed(tmp_path: Path) ->
 
 async def test_a_changed_file_is_loaded_here(tmp_path: Path) -> None:
     path = ggufs.write_model(tmp_path / "model.gguf")
-    short = replace(GREEDY, max_tokens=2)
+    short = structs.replace(GREEDY, max_tokens=2)
     async with shared_engine(path, tmp_path), client(path, tmp_path) as made:
         await answer(made, questions("x"), short)
         assert made.loaded is None

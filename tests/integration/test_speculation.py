@@ -3,12 +3,12 @@
 import json
 from array import array
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.message import FinishReason
 from qwenchat.chat.sampling import Sampling

@@ -3,12 +3,12 @@
 import stat
 import threading
 import weakref
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import (

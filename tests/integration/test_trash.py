@@ -1,10 +1,10 @@
 """Deletion can be undone until something is deleted forever; then nothing of it is left."""
 
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.events import TurnStarted
 from qwenchat.chat.message import Attachment, Message, Reasoning, Role, Status, Text, text_parts

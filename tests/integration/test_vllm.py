@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.events import Called, Finished
 from qwenchat.chat.message import FinishReason
@@ -76,7 +77,7 @@ async def test_all_of_sampling_is_sent_by_vllm_s_names() -> None:
     async with standin_vllm(HELLO) as server, remote_engine(server.url, MODEL) as there:
         await answer(there, questions("Hi"), sampling)
         body = sent(server)
-        await answer(there, questions("Hi"), replace(sampling, schema='{"type": "object"}', max_tokens=None))
+        await answer(there, questions("Hi"), structs.replace(sampling, schema='{"type": "object"}', max_tokens=None))
         by_schema = sent(server)
     expected = {"temperature": 0.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.1, "seed": 7, "max_tokens": 9}
     assert body.items() >= expected.items()
@@ -95,8 +96,8 @@ async def test_all_of_sampling_is_sent_by_vllm_s_names() -> None:
             (228, 189, 160, 33),
             "stop",
         ),
-        (completion(("ab", b"abs"), stop="s"), replace(GREEDY, stop=("s",)), "ab", (), "stop"),
-        (completion(("ab", b"ab"), finish="length"), replace(GREEDY, max_tokens=2), "ab", (97, 98), "length"),
+        (completion(("ab", b"abs"), stop="s"), structs.replace(GREEDY, stop=("s",)), "ab", (), "stop"),
+        (completion(("ab", b"ab"), finish="length"), structs.replace(GREEDY, max_tokens=2), "ab", (97, 98), "length"),
         (completion(("ab", b"ab"), finish="length", prompt_tokens=4094), GREEDY, "ab", (97, 98), "context"),
         (completion(("a", [*b"a", END])), GREEDY, "a", (97,), "stop"),
     ],

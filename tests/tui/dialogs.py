@@ -65,7 +65,7 @@ class DialogApp(App[None]):
         return "\n".join(strip.text.rstrip() for strip in self.screen._compositor.render_strips())
 
 
-class StillProgram(Program):
+class StillProgram(Program, frozen=True):
     """The program on a machine that does not change, with models below one folder only."""
 
     @cached_property

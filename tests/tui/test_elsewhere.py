@@ -335,7 +335,7 @@ async def test_a_server_that_reports_nothing_is_waited_for_in_words_and_seconds(
 async def test_what_a_server_can_not_continue_is_not_offered() -> None:
     no = replace(ALL_OF_LOCAL, continue_answer=False, token_ids=False, exact_counts=False)
     async with chatting("One two three four", start=Start(model="@box/m"), capabilities=no) as it:
-        it.chat.session_actions.change(replace(it.chat.session, sampling=Sampling(max_tokens=8)))
+        it.chat.session_actions.change(structs.replace(it.chat.session, sampling=Sampling(max_tokens=8)))
         await until(lambda: it.chat.session.sampling.max_tokens == 8)
         await it.ask("Count?")
         await until(lambda: "Stopped at the token limit" in drawn(it))

@@ -1,9 +1,9 @@
 """A session's settings, as a person changes them."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from textual.widgets import Button, Input, OptionList, TextArea
 
 from qwenchat.chat.sampling import Sampling

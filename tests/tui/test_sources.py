@@ -1,7 +1,6 @@
 """Passages that an answer cites: marks in it that can be clicked, and a line below it that unfolds into them."""
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from rich.style import Style
 
 from qwenchat.chat.message import Citation, Message, Part, Status, Text

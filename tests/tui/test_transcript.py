@@ -1,12 +1,12 @@
 """The transcript as a person uses it."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.cells import cell_len
 from textual.geometry import Offset
 from textual.pilot import Pilot

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Attachment, Message, Status, Timings, Usage
 from qwenchat.chat.tree import VariantPlace

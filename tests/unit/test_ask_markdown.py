@@ -3,9 +3,9 @@
 import io
 import re
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from rich.cells import cell_len
 
 from qwenchat.chat.events import PartGrew, Reading, TurnEnded

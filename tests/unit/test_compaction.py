@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 from itertools import count
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.compaction import compacted, longest_summary, oldest, summarise, summarised
 from qwenchat.chat.context import MessageCounts, plan_context

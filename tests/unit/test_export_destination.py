@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.sessions import exporters
@@ -160,7 +161,7 @@ def test_a_zip_is_the_same_bytes_each_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("updated", [0, 253_402_300_799_999])
 def test_a_zip_accepts_any_date(tmp_path: Path, updated: int) -> None:
     odd = talk("Q")
-    put(tmp_path / "a.zip", replace(odd, session=replace(odd.session, updated=updated)))
+    put(tmp_path / "a.zip", replace(odd, session=structs.replace(odd.session, updated=updated)))
     with zipfile.ZipFile(tmp_path / "a.zip") as file:
         assert file.testzip() is None
 

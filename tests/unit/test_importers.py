@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.message import Message, Part, Reasoning, Role, Status, Text, ToolCall, ToolResult
 from qwenchat.chat.session import Session
@@ -333,7 +334,7 @@ QUOTED, EMPTY = ToolCall("c4", "sum", '"text"'), ToolResult("c4", "sum", "")
 def test_calls_are_the_same_parts_after_a_round_trip(parts: tuple[Part, ...]) -> None:
     made = talk("Q", "A")
     asked, answer = made.messages
-    made = replace(made, messages=(asked, replace(answer, parts=parts)))
+    made = replace(made, messages=(asked, structs.replace(answer, parts=parts)))
     for name in ("jsonl", "sharegpt", "json"):
         (back,) = read_bytes(exported(name, made).encode()).archives
         assert back.messages[1].parts == parts, name
@@ -345,12 +346,12 @@ def test_version_1_of_our_own_format_is_read_exactly() -> None:
     assert not reading.problems
     assert tree == branching()
     assert file == with_file(talk("Q", "A", session="s2"), "a.txt", b"\0one\n")
-    answer = replace(
+    answer = structs.replace(
         full_answer("a1", "", "q1"), parts=(Text("It has <templates>.\n\x1b[31m", (0, 151_645, 2**31 - 1)),)
     )
-    failed = replace(full_answer("a2", "", "q1"), parts=(), status=Status.FAILED)
+    failed = structs.replace(full_answer("a2", "", "q1"), parts=(), status=Status.FAILED)
     assert full == Archive(
-        replace(full_session(), leaf="a1", tools=None, collections=(), level=None),
+        structs.replace(full_session(), leaf="a1", tools=None, collections=(), level=None),
         (question("q1", "How does C++ differ? 我爱北京"), answer, failed),
     )
 

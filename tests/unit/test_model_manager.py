@@ -1,9 +1,10 @@
 """The one loaded model: what is counted with it, and how it is loaded again after a failure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.events import LoadEvent
 from qwenchat.chat.message import Message, Role, Status, text_parts

@@ -1,12 +1,12 @@
 """Level 1: what is searched for, and which passages a question gets."""
 
 import json
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Citation, Message, Role, Text

@@ -1,8 +1,7 @@
 """What a chat amounts to: words in both scripts, reading time, and speeds as a chart."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Message, Reasoning, Role, Text, Timings, Usage, text_parts
 from qwenchat.chat.ports import ModelInfo

@@ -1,10 +1,9 @@
 """What an engine generates becomes parts: reasoning and text, however the markers are cut."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Delta
 from qwenchat.chat.message import Message, Part, Reasoning, Role, Text, merged

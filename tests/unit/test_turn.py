@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.events import Finished, PartGrew, Trimmed, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.memory import MemoryStore
@@ -77,7 +78,7 @@ async def test_a_schema_that_can_not_be_followed_is_refused_before_the_question_
     refused = Sampling(schema=engine.refused_schema)
     with pytest.raises(WrongUse):
         await run(turns.ask("s", "Hi", sampling=refused))
-    turns.store.update(replace(turns.store.session("s"), sampling=refused))
+    turns.store.update(structs.replace(turns.store.session("s"), sampling=refused))
     with pytest.raises(WrongUse):
         await run(turns.ask("s", "Hi"))
     assert turns.store.session("s").leaf is None and not engine.requests
@@ -461,8 +462,8 @@ async def test_nothing_is_penalised_under_a_schema_unless_the_user_says_so(
 ) -> None:
     engine = ScriptedEngine(["{}"])
     turns = replace(turns_with(engine), settings=own)
-    turns.store.update(replace(turns.store.session("s"), sampling=session))
-    await run(turns.ask("s", "Hi", sampling=replace(turn, schema="{}")))
+    turns.store.update(structs.replace(turns.store.session("s"), sampling=session))
+    await run(turns.ask("s", "Hi", sampling=structs.replace(turn, schema="{}")))
     await run(turns.ask("s", "Hi", sampling=turn))
     under, without = (request.sampling.repeat_penalty for request in engine.requests)
     assert under == used

@@ -7,7 +7,8 @@ elsewhere.
 import asyncio
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Citation
 from qwenchat.chat.passages import passage_text

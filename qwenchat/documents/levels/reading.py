@@ -13,9 +13,10 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Citation

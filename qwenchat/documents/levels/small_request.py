@@ -6,7 +6,9 @@ to be reused: so they are not repeatable (`Sampling.is_repeatable`), which would
 """
 
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Delta, Finished, PromptScored
 from qwenchat.chat.message import Timings, Usage

@@ -10,6 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from msgspec import structs
+
 from qwenchat.chat.events import Delta, Finished, Prefilling
 from qwenchat.chat.message import Timings, Usage
 from qwenchat.chat.ports import Engine, ModelInfo, Request
@@ -93,7 +95,7 @@ class NeedleRun:
 
         They are 0 where the prompt was not read whole.
         """
-        sampling = replace(_GREEDY, max_tokens=_PROBE_ANSWER).over(self.report.model.defaults)
+        sampling = structs.replace(_GREEDY, max_tokens=_PROBE_ANSWER).over(self.report.model.defaults)
         started, steps, answer_s = time.perf_counter(), [(0, 0.0)], 0.0
         generation = self._engine.generate(Request(turns=(turn,), sampling=sampling))
         async with aclosing(generation) as events:
@@ -129,7 +131,7 @@ class NeedleRun:
         started = time.perf_counter()
         yield CellProgress(cell)
         prompt = await self._prompts.make(cell)
-        sampling = replace(_GREEDY, max_tokens=self._answer_tokens).over(self.report.model.defaults)
+        sampling = structs.replace(_GREEDY, max_tokens=self._answer_tokens).over(self.report.model.defaults)
         answer: list[str] = []
         usage, timings = Usage(), Timings()
         async with aclosing(self._engine.generate(Request(turns=prompt.turns, sampling=sampling))) as events:

@@ -11,8 +11,10 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+
+from msgspec import structs
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, LoadEvent, Loading
 from qwenchat.chat.message import FinishReason, Timings, ToolResult, Usage
@@ -304,9 +306,7 @@ class _Measured:
             decode_tps=usage.completion_tokens / decode_s if decode_s else 0.0,
             ttft_s=self.first_s,
         )
-        return replace(
-            measured, **{each.name: value for each in fields(reported) if (value := getattr(reported, each.name))}
-        )
+        return structs.replace(measured, **{name: value for name, value in structs.asdict(reported).items() if value})
 
 
 _EVERYTHING = Sampling(temperature=1.0, top_p=0.5, top_k=1, min_p=0.5, repeat_penalty=2.0, seed=1, max_tokens=1)

@@ -8,8 +8,9 @@ for earlier messages.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from typing import Any
+
+from msgspec import structs
 
 from qwenchat.chat.message import Message, Part
 from qwenchat.sessions.archive import PART_TYPES, Archive, json_text
@@ -45,7 +46,7 @@ def _record(message: Message) -> dict[str, Any]:
 
 def _values(value: Message | Part) -> dict[str, Any]:
     """Return the fields of a message or part, not copied: there may be thousands of token ids."""
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return structs.asdict(value)
 
 
 FORMAT = ExportFormat("json", ".json", many=True, write=write, is_whole=True)

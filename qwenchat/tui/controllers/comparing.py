@@ -6,8 +6,9 @@ model answers what is asked next.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Message, Role, Status
 from qwenchat.i18n import _

@@ -5,8 +5,9 @@ An action is about the session under the cursor where the list has the focus, el
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from qwenchat.chat.session import Session
 from qwenchat.errors import RecoveryKind

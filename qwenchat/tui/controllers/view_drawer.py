@@ -4,8 +4,8 @@ Text that streams does not come by here, and nothing is decided here: the view s
 """
 
 from collections.abc import Collection
-from dataclasses import replace
 
+from msgspec import structs
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -73,7 +73,7 @@ class ViewDrawer:
             self._focus.show_keys()
         if change.switched or (view.queue, view.asking) != (before.queue, before.asking):
             self._sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting), view.asking)
-        if not change.switched and replace(view.session, draft="") != replace(before.session, draft=""):
+        if not change.switched and structs.replace(view.session, draft="") != structs.replace(before.session, draft=""):
             self._sidebar.reload()
 
     def _draw_model(self, model: str) -> None:

@@ -5,7 +5,6 @@ is, and words are found, selected and copied as in a chat. The text is untrusted
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from rich.cells import cell_len
 
@@ -27,8 +26,7 @@ _ABOVE = 3
 """The part of the view, as a divisor, that is left above the passage. The page there is the one that is being read."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section(Message):
+class Section(Message, frozen=True, kw_only=True):
     """A page of a document, or a part of a long one."""
 
     start: int

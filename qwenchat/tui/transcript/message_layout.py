@@ -6,8 +6,8 @@ code is drawn as code.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
+from msgspec import structs
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
@@ -96,7 +96,7 @@ class MessageLayout:
             parts.append(fragment)
         else:
             parts[index] = _extended(parts[index], fragment)
-        self.message = replace(self.message, parts=tuple(parts))
+        self.message = structs.replace(self.message, parts=tuple(parts))
         self.lines = None
 
     def replace(self, message: Message) -> None:

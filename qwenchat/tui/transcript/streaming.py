@@ -5,7 +5,6 @@ processor time they cost: between 8 and 20 a second, they take about a twenty-fi
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import groupby
 from time import monotonic, thread_time
 
@@ -54,7 +53,7 @@ class StreamedPieces:
             known = max(drawn + waiting - offset, 0)
             if known >= len(fragment.text):
                 return
-            piece = structs.replace(piece, fragment=replace(fragment, text=fragment.text[known:]))
+            piece = structs.replace(piece, fragment=structs.replace(fragment, text=fragment.text[known:]))
         self._pieces.setdefault(message.id, []).append(piece)
         if self._timer is None:
             self._timer = self._widget.set_timer(max(self._not_before - monotonic(), 0.0001), self.flush)
