@@ -6,13 +6,12 @@ msgspec would say it in its own English, with names of Python's types. Nothing i
 import json
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Meta, inspect
+from msgspec import Meta, Struct, inspect
 
 from qwenchat.i18n import _, enumerated
 from qwenchat.text import syntax
@@ -48,8 +47,7 @@ def shown(value: object) -> str:
     return clean_line(json.dumps(value, ensure_ascii=False, default=str), 60)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rules:
+class _Rules(Struct, frozen=True, kw_only=True):
     """The rules for one document. Each method returns the first problem that a value has, or an empty text."""
 
     strict: bool

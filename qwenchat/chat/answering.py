@@ -8,10 +8,9 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from qwenchat.chat.calling import Calling, ToolUse
 from qwenchat.chat.context import ANSWER_RESERVE, ContextPlan, MessageCounts, plan_context
@@ -74,8 +73,7 @@ _CANCELLED = FinishReason.CANCELLED
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerSetup:
+class AnswerSetup(Struct, frozen=True, kw_only=True):
     """What answers are made with."""
 
     store: SessionStore
@@ -185,12 +183,12 @@ class Answering:
                 calling.begin_round()
                 room = info.n_ctx - used - min(ANSWER_RESERVE, info.n_ctx // 4)
                 if not await self._run_calls(calls, calling, room):
-                    return replace(before or Finished(FinishReason.STOP, Usage(), Timings()), reason=_CANCELLED)
+                    return structs.replace(before or Finished(FinishReason.STOP, Usage(), Timings()), reason=_CANCELLED)
                 request = self._after_results(request, info, may_call=calling.may_call)
             finished = await self._stream(request, saver)
             before = finished = _together(before, finished)
             if finished.reason is not FinishReason.TOOL_CALLS or not calling.may_call:
-                finished = replace(finished, timings=structs.replace(finished.timings, load_s=load_s))
+                finished = structs.replace(finished, timings=structs.replace(finished.timings, load_s=load_s))
                 self.events.put_nowait(finished)
                 return finished
             used = finished.usage.prompt_tokens + finished.usage.completion_tokens
@@ -237,9 +235,11 @@ class Answering:
         turns = request.turns[:-1] if request.mode is Mode.CONTINUE else request.turns
         self.streaming.begin_round(inside_reasoning=info.opens_reasoning)
         if not may_call:
-            return replace(request, turns=with_results(turns, self.streaming.snapshot().parts), mode=Mode.ANSWER)
+            return structs.replace(
+                request, turns=with_results(turns, self.streaming.snapshot().parts), mode=Mode.ANSWER
+            )
         answer = answer_turn(self.streaming.snapshot(), info.file, continuing=True)
-        return replace(request, turns=(*turns, answer), mode=Mode.CONTINUE)
+        return structs.replace(request, turns=(*turns, answer), mode=Mode.CONTINUE)
 
     async def _prepare(self, work: Coroutine[object, object, Result]) -> Result:
         """Do what comes before a generation. Raises Interrupted where the turn is cancelled meanwhile."""

@@ -3,8 +3,7 @@
 What a tool may do, and whether the user agrees, the toolbox decides. Nothing is stored here.
 """
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from msgspec.structs import replace
 
 from qwenchat.chat.message import ToolCall, ToolResult
@@ -17,8 +16,7 @@ _LEAST_ROOM = 64
 """Tokens; a result is not cut to fewer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolUse:
+class ToolUse(Struct, frozen=True, kw_only=True):
     """The tools of a turn and how much they may be used."""
 
     toolbox: Toolbox

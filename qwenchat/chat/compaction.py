@@ -7,8 +7,8 @@ the caller's task, so that what fails or is cancelled leaves nothing behind.
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from qwenchat.chat.context import MessageCounts
@@ -35,8 +35,7 @@ _LEAST_ROOM = 128
 _UNSTORED = Message(id="", session="", parent=None, role=Role.ASSISTANT, parts=(), created=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Words:
+class _Words(Struct, frozen=True, kw_only=True):
     user: str
     assistant: str
     wish: str

@@ -6,7 +6,8 @@ and the last question stay. A model that does not read a history sees the last q
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct, structs
 
 from qwenchat.chat import prompt
 from qwenchat.chat.message import Citation, Message, Role, Status
@@ -20,8 +21,7 @@ ANSWER_RESERVE = 512
 """Tokens reserved for the answer where nothing else is said; less in a window too small for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextPlan:
+class ContextPlan(Struct, frozen=True, kw_only=True):
     """What the model reads, and how full that makes the context window. All numbers but `trimmed` are tokens."""
 
     turns: tuple[Turn, ...]
@@ -118,7 +118,7 @@ class MessageCounts:
             if is_whole and reply.exact and not (mode is Mode.CONTINUE and place == len(keys) - 1):
                 self._known[keys[place]] = count
         counts = [fresh[place] if count is None else count for place, count in enumerate(known)]
-        return replace(reply, values=(*reply.values[:head], *counts))
+        return structs.replace(reply, values=(*reply.values[:head], *counts))
 
 
 async def plan_context(

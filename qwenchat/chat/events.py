@@ -1,19 +1,17 @@
 """What is reported while a turn runs. `EngineEvent` says what an engine reports; the turn makes parts of its deltas."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from qwenchat.chat.message import FinishReason, Message, Part, Timings, ToolCall, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Loading:
+class Loading(Struct, frozen=True):
     """The model is being loaded; `fraction` from 0 to 1."""
 
     fraction: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingToRetry:
+class WaitingToRetry(Struct, frozen=True, kw_only=True):
     """A server failed before the first token; it is asked again after a while."""
 
     reason: str
@@ -25,8 +23,7 @@ class WaitingToRetry:
     """How many there are at most; 0 where only time limits them, as while a server loads its model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prefilling:
+class Prefilling(Struct, frozen=True):
     """The prompt is being prefilled; `done` and `total` count the tokens that the KV cache lacked."""
 
     done: int
@@ -35,8 +32,7 @@ class Prefilling:
     seconds_left: float
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """Documents are being read for a question. `done` and `total` count the passages to be read."""
 
     level: int
@@ -50,16 +46,14 @@ class Reading:
     """What was found last: a sentence or two."""
 
 
-@dataclass(frozen=True, slots=True)
-class Summarising:
+class Summarising(Struct, frozen=True):
     """The model summarises so many messages; `fraction` from 0 to 1."""
 
     messages: int
     fraction: float
 
 
-@dataclass(frozen=True, slots=True)
-class TokenChance:
+class TokenChance(Struct, frozen=True):
     """A token that could stand at a place, as text; bytes that are no character are replaced."""
 
     text: str
@@ -69,8 +63,7 @@ class TokenChance:
     """The natural logarithm of its probability, before anything that sampling does to it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(Struct, frozen=True):
     """A piece of the generated text: whole characters, and the tokens sampled since the last piece.
 
     Text may lag behind tokens while a character is incomplete or a stop string may have begun.
@@ -86,23 +79,20 @@ class Delta:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class PromptScored:
+class PromptScored(Struct, frozen=True):
     """The next tokens of the prompt, with the chances of each, where they were asked for; the first one has none."""
 
     token_ids: tuple[int, ...]
     chances: tuple[tuple[TokenChance, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
+class Called(Struct, frozen=True):
     """The model called a tool. Its markers and arguments are not part of any Delta."""
 
     call: ToolCall
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """Generation ended; nothing follows."""
 
     reason: FinishReason
@@ -110,8 +100,7 @@ class Finished:
     timings: Timings
 
 
-@dataclass(frozen=True, slots=True)
-class TurnStarted:
+class TurnStarted(Struct, frozen=True):
     """Question and empty answer are stored; what follows belongs to `answer`.
 
     A continued answer whose question has been deleted stands for it.
@@ -121,8 +110,7 @@ class TurnStarted:
     answer: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Trimmed:
+class Trimmed(Struct, frozen=True):
     """The oldest messages no longer fit the context window; the model does not see them."""
 
     messages: int
@@ -131,8 +119,7 @@ class Trimmed:
     """The id of the oldest message that the model sees."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartGrew:
+class PartGrew(Struct, frozen=True):
     """A part of the answer grew by a fragment, or began with it."""
 
     index: int
@@ -142,8 +129,7 @@ class PartGrew:
     fragment: Part
 
 
-@dataclass(frozen=True, slots=True)
-class TurnEnded:
+class TurnEnded(Struct, frozen=True):
     """The turn is over; `answer` is as it was stored."""
 
     answer: Message

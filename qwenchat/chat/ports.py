@@ -6,9 +6,10 @@ safe to call from any thread; an engine is asyncio and belongs to one loop.
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
+
+from msgspec import Struct
 
 from qwenchat.chat.events import EngineEvent, LoadEvent
 from qwenchat.chat.message import Message, Part
@@ -34,8 +35,7 @@ class Mode(Enum):
     """The same for a prompt that another program made: special tokens in it are what they stand for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """One generation."""
 
     turns: tuple[Turn, ...]
@@ -57,8 +57,7 @@ class Request:
     """Names the KV cache to reuse and to save; empty where nothing of it may be written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenCounts:
+class TokenCounts(Struct, frozen=True, kw_only=True):
     """How many tokens a prompt takes."""
 
     values: tuple[int, ...]
@@ -76,8 +75,7 @@ class TokenCounts:
         return self.around + sum(self.values)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True, kw_only=True):
     """What an engine can do; what it can't is known before it is asked."""
 
     continue_answer: bool = False
@@ -95,8 +93,7 @@ class Capabilities:
     """Mode.RAW, `Request.scored_turns` and `Request.must_call` are served."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
+class ModelInfo(Struct, frozen=True, kw_only=True):
     """The loaded model as the engine sees it."""
 
     reference: str

@@ -6,9 +6,8 @@ other programs (`Mode.RAW`) are the exception: they say themselves which special
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from qwenchat.chat.message import Citation, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.passages import names_text, passages_text
@@ -17,22 +16,19 @@ from qwenchat.text.language import is_chinese
 from qwenchat.text.safe import fenced, joined
 
 
-@dataclass(frozen=True, slots=True)
-class Special:
+class Special(Struct, frozen=True):
     """Text in which special tokens are recognised."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
+class Plain(Struct, frozen=True):
     """Text in which no special token is recognised."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(Struct, frozen=True):
     """An earlier answer exactly as it was sampled."""
 
     ids: tuple[int, ...]
@@ -48,8 +44,7 @@ _SUMMARY = "[Summary of the {count} messages before this one]"
 _SUMMARY_IN_CHINESE = "【此前 {count} 条消息的摘要】"
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """What one speaker says, as the model reads it; `role` is `system`, `user` or `assistant`."""
 
     role: str
@@ -125,8 +120,8 @@ def with_results(turns: Sequence[Turn], answer: Sequence[Part]) -> tuple[Turn, .
     last = max(place for place, turn in enumerate(turns) if turn.role == "user")
     asked = turns[last]
     if results:
-        asked = replace(asked, text="\n\n".join([asked.text, *dict.fromkeys(blocks), _ANSWER]))
-    before = [replace(turn, tools=()) for turn in turns[:last] if turn.text or turn.token_ids or turn.parts]
+        asked = structs.replace(asked, text="\n\n".join([asked.text, *dict.fromkeys(blocks), _ANSWER]))
+    before = [structs.replace(turn, tools=()) for turn in turns[:last] if turn.text or turn.token_ids or turn.parts]
     return (*before, asked)
 
 

@@ -3,7 +3,8 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from qwenchat.chat.message import Message, Role
 
@@ -14,8 +15,7 @@ _HAN_A_MINUTE = 255
 """How fast texts are read, in English and in Chinese (Trauzettel-Klosinski and Dietz, 2012, for the IReST texts)."""
 
 
-@dataclass(frozen=True, slots=True)
-class WordCount:
+class WordCount(Struct, frozen=True):
     """The words of a text and, counted one by one, its Chinese characters."""
 
     words: int = 0
@@ -30,8 +30,7 @@ class WordCount:
         return self.words / _WORDS_A_MINUTE + self.han / _HAN_A_MINUTE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatStatistics:
+class ChatStatistics(Struct, frozen=True, kw_only=True):
     """Counts over the messages of a branch; reasoning is not counted as text."""
 
     questions: int

@@ -1,8 +1,9 @@
 """Tools as a chat sees them: the description of a tool for the model, and what runs a call. Nothing is run here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from qwenchat.chat.message import ToolCall, ToolResult
 
@@ -10,8 +11,7 @@ REFUSED = "This call was refused: "
 """How the result of a call begins that the user or the settings refused; the reason follows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolSpec:
+class ToolSpec(Struct, frozen=True, kw_only=True):
     """The description of a tool for the model."""
 
     name: str

@@ -6,7 +6,8 @@ window leaves nothing: whoever asked it still has it. Who waits for whom, and wh
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from qwenchat.chat.answering import Answering, AnswerSetup
 from qwenchat.chat.calling import ToolUse
@@ -22,8 +23,7 @@ from qwenchat.chat.sources import Sources
 from qwenchat.text.safe import encodable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turns:
+class Turns(Struct, frozen=True, kw_only=True):
     """Begins turns in the sessions of one store with one engine.
 
     `sampling` is for the one turn; what it leaves open comes from the session, the `settings`, then the model. The

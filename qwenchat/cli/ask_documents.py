@@ -5,9 +5,9 @@ What takes long is announced on stderr, and its progress is one line there, on a
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from qwenchat.chat.events import LoadEvent, Loading, Reading, TurnEvent
@@ -29,8 +29,7 @@ _SURELY_FITS = 1 / 8
 _MINUTE = 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedDocuments:
+class NamedDocuments(Struct, frozen=True, kw_only=True):
     """What `--docs` named."""
 
     collections: tuple[str, ...] = ()

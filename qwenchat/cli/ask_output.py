@@ -5,7 +5,6 @@ here imports rich.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -113,7 +112,7 @@ class JsonReport:
 
     def show(self, event: TurnEvent) -> None:
         if isinstance(event, Trimmed):
-            self._trimmed = {"trimmed": asdict(event)}
+            self._trimmed = {"trimmed": structs.asdict(event)}
         if isinstance(event, TurnEnded):
             if event.answer.finish_reason or event.answer.text:  # a dead engine gives no reason, but maybe some text
                 done = {**answer_object(event.answer, self._model()), **self._trimmed}
@@ -200,7 +199,7 @@ def _event_object(event: TurnEvent) -> dict[str, Any] | None:
         case Loading(fraction=fraction):
             return {"event": "loading", "fraction": round(fraction, 3)}
         case WaitingToRetry() | Reading() | Prefilling() | Trimmed():
-            return {"event": _EVENT_NAMES[type(event)], **asdict(event)}
+            return {"event": _EVENT_NAMES[type(event)], **structs.asdict(event)}
     return None
 
 

@@ -4,9 +4,9 @@ Without a name it shows Qwen2, and the best model of each other family in one li
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import click
+from msgspec import structs, to_builtins
 
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output
@@ -55,7 +55,7 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
     if as_json:
         output.json(
             {
-                "machine": asdict(assessor.resources),
+                "machine": to_builtins(assessor.resources),
                 "recommended": best.reference if best else None,
                 "reason": reason(best) if best else None,
                 "models": [_record(row) for row in rows],
@@ -166,7 +166,7 @@ def _record(row: Assessment) -> dict[str, object]:
         "model": row.reference,
         "family": row.published.model.family if row.published else "",
         "verdict": fit.verdict.value,
-        "memory": asdict(fit.memory) | {"total": fit.memory.total},
+        "memory": structs.asdict(fit.memory) | {"total": fit.memory.total},
         "available": fit.available,
         "context": fit.n_ctx,
         "kv_type": fit.kv_type,

@@ -7,10 +7,10 @@ the distilled R1 models): an answer then begins inside the reasoning, and so doe
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from qwenchat.chat.message import ToolResult
 from qwenchat.chat.ports import Mode, TokenCounts

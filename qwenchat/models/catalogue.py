@@ -7,7 +7,6 @@ It works without a connection. With one, the hub's data takes precedence; nothin
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from importlib.resources import files
@@ -216,8 +215,7 @@ class CatalogueModel(Struct, frozen=True, forbid_unknown_fields=True):
         return self.advice.get(language(), self.advice["en"])
 
 
-@dataclass(frozen=True)
-class Catalogue:
+class Catalogue(Struct, frozen=True, dict=True):
     """All models, Qwen2's first; those of one family together, smallest first."""
 
     models: tuple[CatalogueModel, ...]
@@ -312,8 +310,7 @@ def _without_instruct(name: str) -> str:
     return _hyphenated(name).removesuffix("-instruct")
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedModel:
+class PublishedModel(Struct, frozen=True):
     """A quantisation of the catalogue with the facts that `fit` needs, named as in `gguf.ModelHeader`."""
 
     model: CatalogueModel

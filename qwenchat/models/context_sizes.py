@@ -8,7 +8,7 @@ trained for long windows mostly have another base frequency: 10,000 in the small
 Qwen2.5-1M.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.fit import NATIVE_CONTEXT
@@ -21,8 +21,7 @@ AS_THE_FILE_SAYS = 0.0
 """The factor for a file whose own scaling can't be left off."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextSizes:
+class ContextSizes(Struct, frozen=True, kw_only=True):
     """Context windows of a model, in tokens."""
 
     native: int

@@ -7,9 +7,10 @@ that could be predicted, so a model that fits this machine well is never spread 
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, TypeVar
+
+from msgspec import Struct, structs
 
 KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 """Bytes of one element in the KV cache. q8_0 stores 32 elements in 34 bytes."""
@@ -62,8 +63,7 @@ class Loadable(Protocol):
     def value_length(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """Bytes that a loaded model takes."""
 
     weights: int
@@ -76,8 +76,7 @@ class Memory:
         return self.weights + self.kv + self.compute
 
 
-@dataclass(frozen=True, slots=True)
-class PeerMemory:
+class PeerMemory(Struct, frozen=True):
     """The memory of one device of a peer, in bytes."""
 
     endpoint: str
@@ -93,8 +92,7 @@ class PeerMemory:
         return round(free * _GPU_SHARE)
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(Struct, frozen=True):
     """The resources of a machine, in bytes and bytes per second; 0 if missing or not measured."""
 
     ram_total: int
@@ -123,12 +121,12 @@ class Resources:
     def usual(self) -> "Resources":
         """The same machine with as much free memory as it usually has, whatever runs on it at this moment."""
         gpu = self.gpu_total or self.gpu_available
-        return replace(self, ram_available=self.ram_total - _taken_by_others(self.ram_total), gpu_available=gpu)
+        return structs.replace(self, ram_available=self.ram_total - _taken_by_others(self.ram_total), gpu_available=gpu)
 
     @property
     def alone(self) -> "Resources":
         """The same machine without its peers."""
-        return replace(self, peers=())
+        return structs.replace(self, peers=())
 
 
 def _taken_by_others(ram: int) -> int:
@@ -152,8 +150,7 @@ class Verdict(StrEnum):
         return list(Verdict).index(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class Fit(Struct, frozen=True, kw_only=True):
     """How one model fits one machine with one context window."""
 
     verdict: Verdict
@@ -242,7 +239,7 @@ def beside(model: Loadable, fit: Fit, resources: Resources) -> Resources:
     """
     on_gpu = fit.memory.total * fit.gpu_layers // max(1, model.layers)
     in_ram = fit.memory.total - (on_gpu if resources.gpu_available else 0)
-    return replace(
+    return structs.replace(
         resources.alone,
         ram_available=max(0, round(resources.ram_available - in_ram / COMFORT)),
         gpu_available=max(0, round(resources.gpu_available - on_gpu / _GPU_SHARE)),

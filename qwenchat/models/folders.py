@@ -8,7 +8,7 @@ import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -87,8 +87,7 @@ class UsedModels:
                 yield path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFolders:
+class ModelFolders(Struct, frozen=True, kw_only=True):
     """The folders to search for models."""
 
     own: tuple[Path, ...]

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -31,8 +30,7 @@ _READERS = 4
 _NOT_FOR_CHAT = re.compile(r".*bert.*|clip|t5encoder|.*embed.*|wavtokenizer.*|.*mmproj.*|siglip.*|whisper")
 
 
-@dataclass(frozen=True, slots=True)
-class Rope:
+class Rope(Struct, frozen=True):
     """The parameters of rotary position embedding; 0 or empty if the file does not give them."""
 
     freq_base: float = 0.0
@@ -42,8 +40,7 @@ class Rope:
     original_context: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelHeader:
+class ModelHeader(Struct, frozen=True, kw_only=True):
     """The facts of one model with all its parts; 0 or empty if the file does not give them."""
 
     path: Path
@@ -73,7 +70,7 @@ class ModelHeader:
     tokenizer: str
     advised: Sampling
     """Sampling parameters that the model's makers advise in the file; unset if there are none or they are invalid."""
-    chat_template: str = field(repr=False)
+    chat_template: str
     """The Jinja source from the file: untrusted code, to be run only in a sandbox."""
     split_no: int
     """The number of this part of a split model, from 0."""

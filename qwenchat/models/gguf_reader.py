@@ -11,10 +11,11 @@ import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _, reason_of
@@ -22,8 +23,7 @@ from qwenchat.models.file_names import joined_name, pieces_of
 from qwenchat.text.safe import clean_line
 
 
-@dataclass(frozen=True, slots=True)
-class TensorType:
+class TensorType(Struct, frozen=True):
     """The storage of a tensor's elements: blocks of `elements`, each of `size` bytes."""
 
     name: str
@@ -252,8 +252,7 @@ _SCALARS = {
 _TEXT, _ARRAY = 8, 9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileHeader:
+class FileHeader(Struct, frozen=True, kw_only=True):
     """The keys of one file, the shapes of its tensors, and the sums of their sizes in bytes."""
 
     values: Mapping[str, Value]

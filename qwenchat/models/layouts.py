@@ -44,8 +44,7 @@ class FoundFile:
     """The reason why the file can't be used, if the layout itself is damaged."""
 
 
-@dataclass(frozen=True, slots=True)
-class FolderProblem:
+class FolderProblem(Struct, frozen=True):
     """A folder that should be searched, but can't be."""
 
     folder: Path

@@ -5,7 +5,8 @@ How a summary is made is decided in `chat.compaction`, and when it is this one's
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from qwenchat.chat.compaction import compacted, oldest, summarise, summarised
 from qwenchat.chat.events import Summarising
@@ -20,8 +21,7 @@ from qwenchat.runtime.model_manager import ModelManager
 from qwenchat.runtime.session_access import SessionAccess
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewBranch:
+class NewBranch(Struct, frozen=True, kw_only=True):
     """A branch that begins with a summary."""
 
     messages: Sequence[Message]

@@ -8,10 +8,11 @@ licence is up to the screen.
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field, structs
 
 from qwenchat.errors import Interrupted, QwenchatError
 from qwenchat.i18n import _
@@ -43,8 +44,7 @@ class DownloadState(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
+class Download(Struct, frozen=True):
     """The state of one download at one moment."""
 
     reference: str
@@ -82,8 +82,7 @@ DownloadListener = Callable[[Download], object]
 """Called with a download whenever it changes, from any thread, one at a time."""
 
 
-@dataclass(slots=True)
-class _Task:
+class _Task(Struct):
     """A download with its thread."""
 
     download: Download
@@ -154,7 +153,7 @@ class BackgroundDownloads:
             if task is None or task.download.state is not DownloadState.RUNNING:
                 return
             task.stop.set()
-            self._update(task, replace(task.download, state=DownloadState.PAUSED, note=""))
+            self._update(task, structs.replace(task.download, state=DownloadState.PAUSED, note=""))
 
     def cancel(self, reference: str) -> None:
         """Stop a download and delete its part files; a model that is complete stays."""
@@ -163,7 +162,7 @@ class BackgroundDownloads:
             if task is None or task.download.state is DownloadState.CANCELLED:
                 return
             task.stop.set()
-            self._update(task, replace(task.download, state=DownloadState.CANCELLED, note=""))
+            self._update(task, structs.replace(task.download, state=DownloadState.CANCELLED, note=""))
             if task.is_ended:
                 _delete_part_files(task)
 
@@ -179,15 +178,15 @@ class BackgroundDownloads:
         if task.previous and task.previous.thread:
             task.previous.thread.join()  # it holds the lock of the part file until it ends
             task.previous = None
-        result = replace(task.download, state=DownloadState.FAILED)
+        result = structs.replace(task.download, state=DownloadState.FAILED)
         try:
             plan = self._puller.plan_download(task.download.reference)
             path = self._puller.pull(plan, lambda event: self._handle(task, event), task.stop)
-            result = replace(result, state=DownloadState.DONE, path=path)
+            result = structs.replace(result, state=DownloadState.DONE, path=path)
         except Interrupted:
-            result = replace(result, state=DownloadState.PAUSED)
+            result = structs.replace(result, state=DownloadState.PAUSED)
         except QwenchatError as error:
-            result = replace(result, error=error)
+            result = structs.replace(result, error=error)
         finally:
             self._end(task, result)
 
@@ -200,11 +199,11 @@ class BackgroundDownloads:
                 return
             if isinstance(event, DownloadProgress):
                 has_moved = download.progress is None or event.done != download.progress.done
-                self._update(task, replace(download, progress=event, note="" if has_moved else download.note))
+                self._update(task, structs.replace(download, progress=event, note="" if has_moved else download.note))
                 return
             text = _("checking its sha256") if isinstance(event, Checking) else event_text(event)
             if text:
-                self._update(task, replace(download, note=clean_line(text, 500)))
+                self._update(task, structs.replace(download, note=clean_line(text, 500)))
 
     def _end(self, task: _Task, result: Download) -> None:
         """Note how a download ended, unless the user paused or cancelled it meanwhile."""
@@ -213,7 +212,7 @@ class BackgroundDownloads:
             if task.download.state is DownloadState.CANCELLED:
                 _delete_part_files(task)
             elif task.download.state is DownloadState.RUNNING or result.state is DownloadState.DONE:
-                self._update(task, replace(result, progress=task.download.progress))
+                self._update(task, structs.replace(result, progress=task.download.progress))
 
     def _update(self, task: _Task, download: Download) -> None:
         task.download = download

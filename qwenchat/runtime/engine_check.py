@@ -6,7 +6,8 @@ sent, never a chat.
 
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+
+from msgspec import Struct, structs
 
 from qwenchat.chat.events import Finished
 from qwenchat.chat.message import Timings
@@ -24,8 +25,7 @@ _TOKENS = 32
 """Enough to measure speed, and few enough to cost nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineReport:
+class EngineReport(Struct, frozen=True, kw_only=True):
     """What was found out."""
 
     listing: EngineListing
@@ -54,15 +54,15 @@ async def check_engine(
         return report
     chosen = model or _to_ask(listing.models)
     if not chosen:
-        return replace(report, error=_no_model(server))
-    report = replace(report, model=chosen)
+        return structs.replace(report, error=_no_model(server))
+    report = structs.replace(report, model=chosen)
     engine = new_engine(server, chosen)
     try:
         info = await engine.load()
-        report = replace(report, info=info, capabilities=engine.capabilities)
-        return replace(report, timings=await _measured(engine))
+        report = structs.replace(report, info=info, capabilities=engine.capabilities)
+        return structs.replace(report, timings=await _measured(engine))
     except QwenchatError as error:
-        return replace(report, error=error)
+        return structs.replace(report, error=error)
     finally:
         await engine.close()
 

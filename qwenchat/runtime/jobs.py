@@ -5,8 +5,9 @@ Which job is next, and what becomes of one that fails, the service decides.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+from msgspec import Struct
 
 from qwenchat.chat.message import Message
 from qwenchat.chat.session import WaitingQuestion
@@ -17,8 +18,7 @@ from qwenchat.runtime.events import Hold
 Result = TypeVar("Result")
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Job:
+class Job(Struct, eq=False, kw_only=True):
     """A turn or a compaction that runs or waits."""
 
     session: str
@@ -39,8 +39,8 @@ class Job:
     asked: Message | None = None
     """That question once it has entered the tree."""
     cancelled: bool = False
-    turn: RunningTurn | None = field(default=None, repr=False)
-    _work: asyncio.Task[object] | None = field(default=None, init=False, repr=False)
+    turn: RunningTurn | None = None
+    _work: asyncio.Task[object] | None = None
     """What is done outside a turn, which ends when it is cancelled."""
 
     @property
@@ -81,8 +81,7 @@ class Job:
             self._work = None
 
 
-@dataclass(frozen=True, slots=True)
-class HeldQueue:
+class HeldQueue(Struct, frozen=True):
     """What waits in a session and is not asked."""
 
     jobs: list[Job]

@@ -8,7 +8,8 @@ predictions of `models.fit`; `--force` overrides them.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct, structs
 
 from qwenchat.chat.sampling import UNSET, Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
@@ -34,8 +35,7 @@ _DRAFT_SHARE = 10
 """A draft model is chosen where it reads at most one of so many bytes for a token."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadPlanner:
+class LoadPlanner(Struct, frozen=True, kw_only=True):
     """Plans how models are loaded on one machine."""
 
     resources: Resources
@@ -177,7 +177,7 @@ class LoadPlanner:
 
         At most `layers` layers are planned on the GPU and peers, -1 for as many as fit.
         """
-        here = self.resources if layers else replace(self.resources.alone, gpu_available=0, gpu_of_ram=0)
+        here = self.resources if layers else structs.replace(self.resources.alone, gpu_available=0, gpu_of_ram=0)
         most = layers if layers > 0 else None
         if not asked:
             return fit.plan(header, here, min(native, NATIVE_CONTEXT), kv_type, most_layers=most)

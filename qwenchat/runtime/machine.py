@@ -5,9 +5,10 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from qwenchat.chat.message import Message
 from qwenchat.runtime.lazy import MadeOnce
@@ -24,8 +25,7 @@ _ENOUGH_TOKENS = 64
 """Shorter answers say little about speed."""
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Struct, frozen=True, dict=True):
     """Everything is looked up on first use."""
 
     known: Path

@@ -5,9 +5,10 @@ Nothing in a message can pass for a special token: what it says travels as plain
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace
 
 from qwenchat.chat.message import Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.ports import Mode

@@ -7,11 +7,10 @@ archive from a file also passes through `check`, so that the store never gets va
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 from msgspec.structs import replace
 
 from qwenchat.chat.message import (
@@ -50,8 +49,7 @@ _ESCAPED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(Struct, frozen=True):
     """A session with all its messages."""
 
     session: Session

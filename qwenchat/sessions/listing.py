@@ -3,7 +3,7 @@
 A session that holds nothing, such as one that was stored for a draft that was emptied since, is not listed.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from qwenchat.chat.memory import no_such_session
 from qwenchat.chat.session import Session
@@ -22,8 +22,7 @@ _SHORTEST = 8
 """The minimum number of characters of an id that are shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedSession:
+class ListedSession(Struct, frozen=True):
     """A session and the number of its messages in all branches."""
 
     session: Session

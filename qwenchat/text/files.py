@@ -3,9 +3,10 @@
 import codecs
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from qwenchat.errors import FileError, NotText
 from qwenchat.i18n import _, reason_of
@@ -25,8 +26,7 @@ _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252", "ascii"
 """Encodings that are named where a wider one is meant, as browsers have it."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextFile:
+class TextFile(Struct, frozen=True):
     """A file's name and its text, in which all line endings are newlines."""
 
     name: str

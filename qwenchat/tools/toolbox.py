@@ -8,7 +8,8 @@ import asyncio
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from qwenchat.chat.message import ToolCall, ToolResult
 from qwenchat.chat.tools import REFUSED, ToolSpec

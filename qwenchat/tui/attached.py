@@ -6,11 +6,11 @@ whole, is known once a model is loaded. Nothing is read or drawn here.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from qwenchat.chat.message import Attachment
@@ -24,8 +24,7 @@ _UNKNOWN_WINDOW_BYTES = 6_000
 """Of text that goes whole while nothing is known of the model; more is read in parts."""
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Attached:
+class Attached(Struct, eq=False, kw_only=True):
     """A file or folder in a prompt."""
 
     name: str
@@ -46,7 +45,7 @@ class Attached:
     """What reading them takes; None while that is not known."""
     chosen: bool | None = None
     """Whether the user wants it read in parts; None leaves that to the size."""
-    task: asyncio.Task[object] | None = field(default=None, repr=False)
+    task: asyncio.Task[object] | None = None
     """What reads it."""
 
     @property

@@ -1,7 +1,6 @@
 """Conversations for the tests of export and import: made by hand, made at random, and a store that keeps them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from hypothesis import strategies as st
 from msgspec import structs
@@ -212,7 +211,7 @@ def branching() -> Archive:
 def with_file(archive: Archive, name: str, data: bytes, media_type: str = "text/plain") -> Archive:
     """The conversation with a file attached to its first question."""
     first, *others = archive.messages
-    return replace(
+    return structs.replace(
         archive, messages=(structs.replace(first, attachments=(Attachment(name, media_type, data),)), *others)
     )
 

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, PromptScored, Reading, TokenChance
 from qwenchat.chat.message import Citation, FinishReason, Message, Timings, Usage

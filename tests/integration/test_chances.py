@@ -1,7 +1,6 @@
 """How likely tokens were, as engines report it: the worker, a real llama-server, and what other servers send."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,7 +116,7 @@ async def test_what_chat_apis_send(dialect: Dialect, serves: bool) -> None:
     async with standin_server() as server:
         server.reply(path, streamed(first, *answer_chunks(finish="length")))
         async with api_of(server, dialect, "/v1") as api:
-            wanted = replace(asked("Is it?", sampling=GREEDY), chances=100)
+            wanted = structs.replace(asked("Is it?", sampling=GREEDY), chances=100)
             _parts, _end, events = await generated(api, ServedModel(id="m", n_ctx=4096), wanted)
             assert api.capabilities.logprobs is serves
     sent = server.asked_for(path)[0].json

@@ -167,7 +167,7 @@ async def test_one_that_is_cancelled_while_the_kv_cache_is_saved_for_it_generate
     short, long = replace(LIKELIEST, max_tokens=5), questions("word " * 300)
     running, cancelling, loop = list[Generation](), list[Future[None]](), asyncio.get_running_loop()
 
-    class Saved(SavedKV):
+    class Saved(SavedKV, frozen=True):
         def temporary(self, cache_key: str, path: Path) -> Path | None:
             for each in running:
                 cancelling.append(asyncio.run_coroutine_threadsafe(each.cancel(), loop))

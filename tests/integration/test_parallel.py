@@ -4,7 +4,6 @@ import asyncio
 import json
 import math
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -192,7 +191,7 @@ async def test_the_chances_of_a_prompt_are_those_of_sampling_it(tmp_path: Path) 
         )
         turns = [*questions("How do I search?"), Turn("assistant", "", written.ids)]
         whole = request(turns, structs.replace(GREEDY, max_tokens=0), mode=Mode.COMPLETE, chances=3)
-        events = [event async for event in made.generate(replace(whole, scored_turns=3))]
+        events = [event async for event in made.generate(structs.replace(whole, scored_turns=3))]
     scored = [event for event in events if isinstance(event, PromptScored)]
     chances = [each for event in scored for each in event.chances]
     tokens = [token for event in scored for token in event.token_ids]
@@ -209,7 +208,7 @@ async def test_prompts_are_scored_side_by_side(endless: Chain, tmp_path: Path) -
 
         async def scored(text: str) -> list[int]:
             asked = request([Turn("user", text)], structs.replace(GREEDY, max_tokens=1), mode=Mode.RAW, chances=1)
-            events = [event async for event in made.generate(replace(asked, scored_turns=1))]
+            events = [event async for event in made.generate(structs.replace(asked, scored_turns=1))]
             return [token for event in events if isinstance(event, PromptScored) for token in event.token_ids]
 
         together = await asyncio.gather(*map(scored, prompts))

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,7 +123,7 @@ async def test_an_answer_that_failed_before_its_first_word_is_tried_with_the_pas
 ) -> None:
     async with chat_with(program, "DIE") as chat:
         chat.engine.die = "DIE"
-        chat.engine.capabilities = replace(chat.engine.capabilities, continue_answer=False)
+        chat.engine.capabilities = structs.replace(chat.engine.capabilities, continue_answer=False)
         session = await chat.new()
         failed = await chat.answer(session, "How many steps has the lighthouse?", BOOK)
         assert failed.citations == failed.parts and failed.parts

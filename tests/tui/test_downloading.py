@@ -1,10 +1,10 @@
 """Downloads as the chat tells of them, from a hub on loopback."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from textual.widgets import Button
 
 from qwenchat.chat.message import Status

@@ -333,7 +333,7 @@ async def test_a_server_that_reports_nothing_is_waited_for_in_words_and_seconds(
 
 
 async def test_what_a_server_can_not_continue_is_not_offered() -> None:
-    no = replace(ALL_OF_LOCAL, continue_answer=False, token_ids=False, exact_counts=False)
+    no = structs.replace(ALL_OF_LOCAL, continue_answer=False, token_ids=False, exact_counts=False)
     async with chatting("One two three four", start=Start(model="@box/m"), capabilities=no) as it:
         it.chat.session_actions.change(structs.replace(it.chat.session, sampling=Sampling(max_tokens=8)))
         await until(lambda: it.chat.session.sampling.max_tokens == 8)
@@ -393,7 +393,7 @@ class Measured(ScriptedEngine):
 
     async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
         async for event in super().events(request, text, cancelled):
-            yield replace(event, timings=Timings(decode_tps=20.0)) if isinstance(event, Finished) else event
+            yield structs.replace(event, timings=Timings(decode_tps=20.0)) if isinstance(event, Finished) else event
 
 
 async def test_an_estimate_is_marked_as_one() -> None:
@@ -426,7 +426,7 @@ class Failing(ScriptedEngine):
 
 @pytest.mark.parametrize("continues", [True, False])
 async def test_a_broken_answer_is_continued_or_asked_for_again(continues: bool) -> None:
-    can = replace(ALL_OF_LOCAL, continue_answer=continues)
+    can = structs.replace(ALL_OF_LOCAL, continue_answer=continues)
     file = "http://127.0.0.1:8080#m"
     async with chatting("whole.", start=Start(model="@box/m"), make=Failing, capabilities=can, file=file) as it:
         await it.ask("Why?")

@@ -2,9 +2,9 @@
 
 import io
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Finished, WaitingToRetry
 from qwenchat.chat.memory import MemoryStore

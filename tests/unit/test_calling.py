@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.chat.calling import ToolUse
 from qwenchat.chat.events import Finished, PartGrew, TurnEnded, TurnEvent

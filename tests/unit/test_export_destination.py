@@ -146,7 +146,7 @@ def test_a_folder_is_checked_before_anything_is_written(tmp_path: Path) -> None:
 
 
 def test_a_zip_is_the_same_bytes_each_time(tmp_path: Path) -> None:
-    two = talk("Q", title="../One"), replace(talk("X", session="s2"), messages=())
+    two = talk("Q", title="../One"), structs.replace(talk("X", session="s2"), messages=())
     put(tmp_path / "a.zip", *two, name="md")
     put(tmp_path / "b.ZIP", *two, name="md")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.ZIP").read_bytes()
@@ -161,7 +161,7 @@ def test_a_zip_is_the_same_bytes_each_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("updated", [0, 253_402_300_799_999])
 def test_a_zip_accepts_any_date(tmp_path: Path, updated: int) -> None:
     odd = talk("Q")
-    put(tmp_path / "a.zip", replace(odd, session=structs.replace(odd.session, updated=updated)))
+    put(tmp_path / "a.zip", structs.replace(odd, session=structs.replace(odd.session, updated=updated)))
     with zipfile.ZipFile(tmp_path / "a.zip") as file:
         assert file.testzip() is None
 

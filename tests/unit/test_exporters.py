@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -47,7 +46,7 @@ def test_an_empty_session_can_be_written(name: str) -> None:
 def test_a_summary_is_called_one_and_is_a_note_in_what_models_read() -> None:
     chat = talk("They met.", "E?", "F.")
     first = structs.replace(chat.messages[0], summarises=4)
-    chat = replace(chat, messages=(first, *chat.messages[1:]))
+    chat = structs.replace(chat, messages=(first, *chat.messages[1:]))
     for name in ("md", "txt", "html"):
         assert "Summary of 4 earlier messages" in exported(name, chat)
     for name in ("jsonl", "sharegpt"):
@@ -92,7 +91,7 @@ def test_sharegpt_keeps_an_answer_at_the_beginning_and_questions_in_a_row() -> N
     greeting, asked, answer = talk("Hello, I am Qwen.", "Q", "A").messages
     roles = (Role.ASSISTANT, Role.USER, Role.ASSISTANT)
     made = [structs.replace(each, role=role) for each, role in zip((greeting, asked, answer), roles, strict=True)]
-    (found,) = json.loads(exported("sharegpt", replace(talk("x", "y", "z"), messages=tuple(made))))
+    (found,) = json.loads(exported("sharegpt", structs.replace(talk("x", "y", "z"), messages=tuple(made))))
     assert found["conversations"] == [
         {"from": "human", "value": ""},
         {"from": "gpt", "value": "Hello, I am Qwen."},
@@ -102,7 +101,7 @@ def test_sharegpt_keeps_an_answer_at_the_beginning_and_questions_in_a_row() -> N
     asked_again = talk("Q1", "A1", "Q2", "A2")
     first, lost, *others = asked_again.messages
     lost = structs.replace(lost, parts=(ToolCall("c", "f", "{}"),))
-    (found,) = json.loads(exported("sharegpt", replace(asked_again, messages=(first, lost, *others))))
+    (found,) = json.loads(exported("sharegpt", structs.replace(asked_again, messages=(first, lost, *others))))
     assert found["conversations"] == [{"from": "human", "value": "Q1\n\nQ2"}, {"from": "gpt", "value": "A2"}]
 
 
@@ -352,7 +351,7 @@ def in_parts(*parts: Part) -> Archive:
     """Return a session with one answer in parts, and a question after it."""
     made = talk("Q", "A", "Thanks")
     asked, answer, thanks = made.messages
-    return replace(made, messages=(asked, structs.replace(answer, parts=parts), thanks))
+    return structs.replace(made, messages=(asked, structs.replace(answer, parts=parts), thanks))
 
 
 def test_plain_text_has_reasoning_and_tools_below_their_labels() -> None:
@@ -399,7 +398,7 @@ def test_sources_are_listed_below_the_answer() -> None:
 def test_a_document_that_is_read_in_parts_is_named_and_not_printed() -> None:
     asked, *others = (made := talk("Q", "A")).messages
     book = Attachment("birds.pdf", "application/pdf", b"Owls hunt.", in_parts=True)
-    made = replace(made, messages=(structs.replace(asked, attachments=(book,)), *others))
+    made = structs.replace(made, messages=(structs.replace(asked, attachments=(book,)), *others))
     for name in ("txt", "md", "html", "jsonl", "sharegpt"):
         assert "birds.pdf" in exported(name, made) and "Owls" not in exported(name, made)
 

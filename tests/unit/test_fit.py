@@ -1,10 +1,10 @@
 """Memory and speed are predicted before anything is loaded, and the best model for a machine is named."""
 
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.models import catalogue
 from qwenchat.models.catalogue import QWEN2, PublishedModel

@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -334,7 +333,7 @@ QUOTED, EMPTY = ToolCall("c4", "sum", '"text"'), ToolResult("c4", "sum", "")
 def test_calls_are_the_same_parts_after_a_round_trip(parts: tuple[Part, ...]) -> None:
     made = talk("Q", "A")
     asked, answer = made.messages
-    made = replace(made, messages=(asked, structs.replace(answer, parts=parts)))
+    made = structs.replace(made, messages=(asked, structs.replace(answer, parts=parts)))
     for name in ("jsonl", "sharegpt", "json"):
         (back,) = read_bytes(exported(name, made).encode()).archives
         assert back.messages[1].parts == parts, name

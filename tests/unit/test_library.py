@@ -5,10 +5,10 @@ import json
 import os
 import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qwenchat.errors import FileError, Interrupted, NotFound
 from qwenchat.files import free_bytes

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 import pytest
+from msgspec import structs
 from rich.cells import cell_len
 
 from qwenchat.chat.events import EngineEvent
@@ -324,9 +325,9 @@ def sorted_results(run: NeedleRun) -> list[tuple[Cell, CellResult]]:
         (MODEL, replace(PLAN, needles=2), "text"),
         (MODEL, replace(PLAN, language="zh"), "text"),
         (MODEL, PLAN, "other"),
-        (replace(MODEL, kv_type="q8_0"), PLAN, "text"),
-        (replace(MODEL, yarn_factor=2.0), PLAN, "text"),
-        (replace(MODEL, file="0" * 32), PLAN, "text"),
+        (structs.replace(MODEL, kv_type="q8_0"), PLAN, "text"),
+        (structs.replace(MODEL, yarn_factor=2.0), PLAN, "text"),
+        (structs.replace(MODEL, file="0" * 32), PLAN, "text"),
     ],
 )
 def test_what_an_answer_depends_on_has_results_of_its_own(
@@ -334,7 +335,7 @@ def test_what_an_answer_depends_on_has_results_of_its_own(
 ) -> None:
     ResultsFile(tmp_path, MODEL, PLAN, "text").append(result_of(PLAN.cells[0], 1.0))
     assert ResultsFile(tmp_path, model, plan, source).load() == {}
-    same = ResultsFile(tmp_path, replace(MODEL, n_ctx=8192), replace(PLAN, lengths=(7,), depths=(1.0,)), "text")
+    same = ResultsFile(tmp_path, structs.replace(MODEL, n_ctx=8192), replace(PLAN, lengths=(7,), depths=(1.0,)), "text")
     assert list(same.load()) == [PLAN.cells[0]]
     same.clear()
     assert same.load() == {}
@@ -402,7 +403,7 @@ def result_of(cell: Cell, score: float, answer: str = "42") -> CellResult:
 
 HOSTILE = "\x1b[31m</title><script>alert(1)</script>&amp; ]]> \x07\u202e"
 REPORT = NeedleReport(
-    model=replace(MODEL, name=HOSTILE),
+    model=structs.replace(MODEL, name=HOSTILE),
     plan=PLAN,
     text=HOSTILE,
     results={cell: result_of(cell, cell.depth / 100, HOSTILE) for cell in PLAN.cells[:5]},

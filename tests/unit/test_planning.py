@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import ModelSettings
@@ -32,8 +33,8 @@ SET = Sampling(top_k=7)
 def header(models: Path) -> ModelHeader:
     """Return a header of 7B's shape with 4.36 GiB of weights."""
     made = read_header(ggufs.write_model(models / "for-planning.gguf", shape=ggufs.Shape(context=32768)))
-    shaped = replace(made, layers=28, width=3584, heads=28, kv_heads=4, key_length=128, value_length=128)
-    return replace(shaped, file_size=4_683_071_264)
+    shaped = structs.replace(made, layers=28, width=3584, heads=28, kv_heads=4, key_length=128, value_length=128)
+    return structs.replace(shaped, file_size=4_683_071_264)
 
 
 def planned(
@@ -79,7 +80,7 @@ def test_flash_attention_is_for_accelerators_long_windows_and_small_kv_types(hea
 
 
 def test_the_file_s_advice_on_sampling_comes_before_qwen2_s(header: ModelHeader) -> None:
-    made = planned(replace(header, advised=Sampling(temperature=0.25, top_k=3)), 32)
+    made = planned(structs.replace(header, advised=Sampling(temperature=0.25, top_k=3)), 32)
     assert (made.defaults.temperature, made.defaults.top_k, made.defaults.top_p) == (0.25, 7, 0.8)
 
 
@@ -112,7 +113,7 @@ def test_yarn_begins_beyond_the_native_window_with_a_warning(header: ModelHeader
         planned(header, 64, LoadOptions(ctx=200_000))
     assert caught.value.recoveries == (Recovery(RecoveryKind.SMALLER_CONTEXT, 131_072), OTHER_MODEL)
     with pytest.raises(CannotLoad, match="32,768"):
-        planned(replace(header, width=1536), 64, LoadOptions(ctx=40_000))
+        planned(structs.replace(header, width=1536), 64, LoadOptions(ctx=40_000))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_yarn_begins_beyond_the_native_window_with_a_warning(header: ModelHeader
 def test_yarn_is_added_only_where_a_file_needs_it(
     header: ModelHeader, stated: int, rope: Rope, sizes: tuple[int, int], factors: dict[int, float]
 ) -> None:
-    made = replace(header, context_length=stated, rope=rope)
+    made = structs.replace(header, context_length=stated, rope=rope)
     found, (native, limit) = context_sizes(made, catalogue.load()), sizes
     assert (found.native, found.limit) == sizes
     for n_ctx, factor in factors.items():
@@ -170,7 +171,7 @@ def test_the_windows_of_relatives(
     """`stated` are the context window and the base frequency in the file's header."""
     (layers, width), (n_ctx, freq_base) = shape, stated
     rope = Rope(freq_base=freq_base)
-    made = replace(header, name=name, layers=layers, width=width, context_length=n_ctx, rope=rope)
+    made = structs.replace(header, name=name, layers=layers, width=width, context_length=n_ctx, rope=rope)
     found = context_sizes(made, catalogue.load())
     assert (found.native, found.limit) == sizes
 
@@ -190,19 +191,21 @@ def test_sampling_follows_what_the_makers_of_each_relative_advise(
     header: ModelHeader, name: str, shape: tuple[int, int], advised: tuple[float, float, int, float]
 ) -> None:
     layers, width = shape
-    made = replace(header, name=name, layers=layers, width=width, rope=Rope(freq_base=1e6))
+    made = structs.replace(header, name=name, layers=layers, width=width, rope=Rope(freq_base=1e6))
     given = planned(made, 512, sampling=Sampling()).defaults
     assert (given.temperature, given.top_p, given.top_k, given.repeat_penalty) == advised
-    assert planned(replace(made, advised=Sampling(temperature=0.3)), 512).defaults.temperature == 0.3
+    assert planned(structs.replace(made, advised=Sampling(temperature=0.3)), 512).defaults.temperature == 0.3
     assert planned(made, 512, sampling=Sampling(temperature=1.2)).defaults.temperature == 1.2
 
 
 def test_the_small_sizes_have_no_yarn(header: ModelHeader) -> None:
     for layers, width in ((24, 896), (28, 1536)):
         for stated in (32_768, 131_072):
-            sizes = context_sizes(replace(header, layers=layers, width=width, context_length=stated), catalogue.load())
+            sizes = context_sizes(
+                structs.replace(header, layers=layers, width=width, context_length=stated), catalogue.load()
+            )
             assert (sizes.native, sizes.limit) == (32_768, 32_768)
-    distilled = replace(header, width=1536, context_length=131_072, rope=Rope(freq_base=10_000))
+    distilled = structs.replace(header, width=1536, context_length=131_072, rope=Rope(freq_base=10_000))
     assert context_sizes(distilled, catalogue.load()).native == 131_072
 
 
@@ -212,7 +215,7 @@ def test_settings_of_sampling_stand_over_the_makers(header: ModelHeader) -> None
 
 
 def test_a_setting_larger_than_the_model_allows_is_cut_down(header: ModelHeader) -> None:
-    small = replace(header, width=896)
+    small = structs.replace(header, width=896)
     assert planned(small, 64, settings=ModelSettings(context=131072)).plan.n_ctx == 32768
 
 
@@ -284,7 +287,7 @@ def far(number: int, gib: int) -> Device:
 @pytest.fixture(scope="module")
 def large(header: ModelHeader) -> ModelHeader:
     """Return a header of 72B's shape with 44 GiB of weights."""
-    return replace(header, layers=80, width=8192, heads=64, kv_heads=8, file_size=44 * GIB)
+    return structs.replace(header, layers=80, width=8192, heads=64, kv_heads=8, file_size=44 * GIB)
 
 
 def test_peers_are_wanted_only_where_the_machine_has_no_room(header: ModelHeader, large: ModelHeader) -> None:
@@ -327,16 +330,16 @@ def test_offline_no_peer_elsewhere_is_used(header: ModelHeader, large: ModelHead
 
 def small(header: ModelHeader, name: str = "0.5b", *, mib: int = 380, **facts: Any) -> LocalModel:
     """Return a model of 0.5B's shape on this machine, of no family."""
-    shaped = replace(header, path=header.path.with_name(name), layers=24, width=896, heads=14, kv_heads=2)
-    shaped = replace(shaped, key_length=64, value_length=64, file_size=mib << 20, active_bytes=mib << 20)
+    shaped = structs.replace(header, path=header.path.with_name(name), layers=24, width=896, heads=14, kv_heads=2)
+    shaped = structs.replace(shaped, key_length=64, value_length=64, file_size=mib << 20, active_bytes=mib << 20)
     file = FoundFile(shaped.path, "file", name)
-    found = replace(shaped, **facts)
+    found = structs.replace(shaped, **facts)
     return LocalModel(file, name, header=found, context=None, published=None, problem="")
 
 
 @pytest.fixture
 def large_one(header: ModelHeader) -> ModelHeader:
-    return replace(header, active_bytes=4_370_000_000)
+    return structs.replace(header, active_bytes=4_370_000_000)
 
 
 def test_a_much_smaller_model_of_the_same_kind_drafts(large_one: ModelHeader) -> None:
@@ -346,7 +349,7 @@ def test_a_much_smaller_model_of_the_same_kind_drafts(large_one: ModelHeader) ->
     assert made.memory - planned(large_one, 32).memory > 380 << 20 and not made.warnings
     assert not planned(large_one, 32).plan.draft
     padded = large_one.vocab_size + 128
-    assert planned(replace(large_one, vocab_size=padded), 32, drafts=[fits]).plan.draft
+    assert planned(structs.replace(large_one, vocab_size=padded), 32, drafts=[fits]).plan.draft
     others = [
         small(large_one, mib=430),
         small(large_one, architecture="llama"),
@@ -356,12 +359,12 @@ def test_a_much_smaller_model_of_the_same_kind_drafts(large_one: ModelHeader) ->
         small(large_one, large_one.path.name),
     ]
     assert not planned(large_one, 32, drafts=others).plan.draft
-    mixed = replace(large_one, architecture="qwen2moe")
+    mixed = structs.replace(large_one, architecture="qwen2moe")
     assert planned(mixed, 32, drafts=[small(large_one, architecture="qwen2")]).plan.draft
 
 
 def test_a_draft_model_of_another_family_is_only_used_by_name(large_one: ModelHeader) -> None:
-    seven = replace(large_one, name="Qwen2 7B Instruct")
+    seven = structs.replace(large_one, name="Qwen2 7B Instruct")
     known = catalogue.load().by_file_name("qwen2-0_5b-instruct-q4_k_m.gguf")
     assert known and not planned(seven, 32, drafts=[small(large_one)]).plan.draft
     assert planned(seven, 32, drafts=[replace(small(large_one), published=known)]).plan.draft
@@ -395,5 +398,5 @@ def test_a_draft_model_is_where_all_of_the_model_is_and_only_if_both_fit(large_o
 
 
 def test_no_draft_model_beside_peers(large: ModelHeader, large_one: ModelHeader) -> None:
-    made = with_peers(replace(large, active_bytes=40 * GIB), far(0, 32), far(1, 48), drafts=[small(large_one)])
+    made = with_peers(structs.replace(large, active_bytes=40 * GIB), far(0, 32), far(1, 48), drafts=[small(large_one)])
     assert made.plan.peers and not made.plan.draft

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -461,7 +460,7 @@ async def test_nothing_is_penalised_under_a_schema_unless_the_user_says_so(
     turn: Sampling, session: Sampling, own: Sampling, used: float
 ) -> None:
     engine = ScriptedEngine(["{}"])
-    turns = replace(turns_with(engine), settings=own)
+    turns = structs.replace(turns_with(engine), settings=own)
     turns.store.update(structs.replace(turns.store.session("s"), sampling=session))
     await run(turns.ask("s", "Hi", sampling=structs.replace(turn, schema="{}")))
     await run(turns.ask("s", "Hi", sampling=turn))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ BOOK = Attachment("book.pdf", "application/pdf", b"Owls hunt at night.\fCrows us
 
 
 def reading_turns(engine: ScriptedEngine, sources: Sources, store: SessionStore | None = None) -> Turns:
-    return replace(turns_with(engine, store), sources=sources)
+    return structs.replace(turns_with(engine, store), sources=sources)
 
 
 def last_answer(turns: Turns) -> Message:
@@ -113,7 +112,7 @@ async def test_a_long_chat_is_trimmed_and_not_the_passages() -> None:
     for _round in range(3):
         await run(turns.ask("s", "q" * 100))
     long = passage(1, "p" * 500)
-    await run(replace(turns, sources=ScriptedSources([long])).ask("s", "Who?"))
+    await run(structs.replace(turns, sources=ScriptedSources([long])).ask("s", "Who?"))
     sent = engine.requests[-1].turns
     assert "p" * 500 in sent[-1].text and len(sent) < 7
 
@@ -167,7 +166,7 @@ async def test_an_answer_is_continued_with_the_passages_that_it_began_with() -> 
     failed = last_answer(turns)
     assert failed.parts == (OWLS, Text("Owls ", tuple(map(ord, "Owls "))))
     engine, other = ScriptedEngine(["do."]), ScriptedSources([CROWS])
-    await run(replace(turns, engine=engine, sources=other).continue_answer(failed))
+    await run(structs.replace(turns, engine=engine, sources=other).continue_answer(failed))
     question, answer = engine.requests[0].turns
     assert passage_text(OWLS, "Who?") in question.text and "Crows" not in question.text
     assert engine.requests[0].mode is Mode.CONTINUE and answer.token_ids == tuple(map(ord, "Owls "))
@@ -180,7 +179,7 @@ async def test_another_model_continues_with_the_same_passages() -> None:
     await run(turns.ask("s", "Who?"))
     first = last_answer(turns)
     engine = ScriptedEngine([" do."], file="1" * 32)
-    await run(replace(turns, engine=engine).continue_answer(first))
+    await run(structs.replace(turns, engine=engine).continue_answer(first))
     variant = last_answer(turns)
     assert variant.id != first.id and variant.citations == (OWLS,) and variant.text == "Owls do."
     assert "Owls hunt" in engine.requests[0].turns[0].text
@@ -191,7 +190,7 @@ async def test_an_answer_that_died_before_its_first_word_has_its_passages() -> N
     with pytest.raises(EngineDied):
         await run(turns.ask("s", "Who?"))
     engine, sources = ScriptedEngine(["Owls."], opens_reasoning=True), ScriptedSources([CROWS])
-    await run(replace(turns, engine=engine, sources=sources).continue_answer(last_answer(turns)))
+    await run(structs.replace(turns, engine=engine, sources=sources).continue_answer(last_answer(turns)))
     assert not sources.asked and "Owls hunt" in engine.requests[0].turns[0].text
     assert last_answer(turns).reasoning == "Owls."  # the template has opened it, passages or not
 
@@ -201,7 +200,7 @@ async def test_what_began_without_passages_goes_on_without() -> None:
     with pytest.raises(EngineDied):
         await run(turns.ask("s", "Who?"))
     engine, sources = ScriptedEngine(["not there."]), ScriptedSources([OWLS])
-    await run(replace(turns, engine=engine, sources=sources).continue_answer(last_answer(turns)))
+    await run(structs.replace(turns, engine=engine, sources=sources).continue_answer(last_answer(turns)))
     assert not sources.asked and "nothing that was found" in engine.requests[0].turns[0].text
 
 
@@ -267,12 +266,12 @@ async def test_attachments_read_in_parts_are_names_in_plan_and_turn() -> None:
 
 
 async def test_an_engine_that_can_not_continue_begins_an_answer_that_was_never_begun() -> None:
-    engine = ScriptedEngine(capabilities=replace(ALL_OF_LOCAL, continue_answer=False))
+    engine = ScriptedEngine(capabilities=structs.replace(ALL_OF_LOCAL, continue_answer=False))
     turns = reading_turns(engine, ScriptedSources([OWLS], waits=True))
     turn = turns.ask("s", "Who?")
     await begin_reading(turn)
     await turn.aclose()
-    await run(replace(turns, sources=ScriptedSources([CROWS])).continue_answer(last_answer(turns)))
+    await run(structs.replace(turns, sources=ScriptedSources([CROWS])).continue_answer(last_answer(turns)))
     assert engine.requests[0].mode is Mode.ANSWER and last_answer(turns).citations == (CROWS,)
 
 

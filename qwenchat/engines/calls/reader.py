@@ -8,9 +8,10 @@ their text stands for them in the next prompt.
 import secrets
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from enum import Enum, auto
 from itertools import chain
+
+from msgspec.structs import replace
 
 from qwenchat.chat.events import Called, Delta, EngineEvent, Finished
 from qwenchat.chat.message import FinishReason, Reasoning, Text, ToolCall

@@ -7,7 +7,8 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from qwenchat.chat.ports import Mode, Request
 from qwenchat.chat.prompt import Turn
@@ -19,8 +20,7 @@ from qwenchat.engines.local.protocol import Hello, LoadPlan, Ready, RunTimed, Ti
 _ONE_TOKEN = Sampling(temperature=1.0, top_k=1, max_tokens=1)
 
 
-@dataclass(frozen=True, slots=True)
-class BenchRun:
+class BenchRun(Struct, frozen=True):
     """A run to time: the prefill of `prompt` tokens, or the decoding of `generate` tokens, after `depth` tokens."""
 
     prompt: int = 0
@@ -34,8 +34,7 @@ class BenchRun:
         return f"{test} @ d{self.depth}" if self.depth else test
 
 
-@dataclass(frozen=True, slots=True)
-class BenchResult:
+class BenchResult(Struct, frozen=True):
     """The times of one run's repetitions."""
 
     run: BenchRun
@@ -53,8 +52,7 @@ class BenchResult:
         return statistics.fmean(self.speeds)
 
 
-@dataclass(frozen=True, slots=True)
-class BenchedModel:
+class BenchedModel(Struct, frozen=True):
     """The loaded model, with its load plan and the worker's Hello."""
 
     plan: LoadPlan

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
 import psutil
+from msgspec import Struct, field
 
 from qwenchat.children import child_environment
 from qwenchat.engines.local import protocol
@@ -24,8 +24,7 @@ from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded,
 from qwenchat.i18n import _
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True):
     """The cores and the memory that this process may use."""
 
     cores: int
@@ -82,8 +81,7 @@ _NO_LIMIT = 1 << 62
 """Bytes from which a cgroup v1 has no limit: its kernel then writes the largest number of whole pages."""
 
 
-@dataclass(frozen=True, slots=True)
-class ControlGroups:
+class ControlGroups(Struct, frozen=True):
     """The control groups of this process, v2 and v1. The limits of all of them and of their parents apply."""
 
     own: Path = Path("/proc/self/cgroup")
@@ -147,8 +145,7 @@ def ask_worker() -> Hello | None:
     return replies[0] if replies and isinstance(replies[0], Hello) else None
 
 
-@dataclass(frozen=True, slots=True)
-class PeerSurvey:
+class PeerSurvey(Struct, frozen=True):
     """What the peers of llama.cpp's RPC have."""
 
     devices: tuple[Device, ...] = ()

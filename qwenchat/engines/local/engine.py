@@ -8,7 +8,6 @@ meantime. The planner decides how a model is loaded; `saved_kv` decides about fi
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence, Set
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -251,7 +250,7 @@ class LocalEngine:
                 await self._end_worker(at_once=True)
         loaded = await self._ready(progress)
         notice = _("The model file was changed while it was loaded, so it was loaded again.")
-        info = replace(loaded.info, warnings=(*loaded.info.warnings, notice))
+        info = structs.replace(loaded.info, warnings=(*loaded.info.warnings, notice))
         self._loaded = structs.replace(loaded, info=info)
         return self._loaded
 

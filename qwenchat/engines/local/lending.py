@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+
+from msgspec import Struct
 
 from qwenchat.children import start_module
 from qwenchat.engines.local.peers import CMAKE_OPTION, faults
@@ -25,8 +26,7 @@ _CONNECTED, _DISCONNECTED = b"Accepted client connection", b"Client connection c
 """What llama.cpp writes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lending:
+class Lending(Struct, frozen=True, kw_only=True):
     """What is lent, and where."""
 
     host: str

@@ -6,7 +6,8 @@ below the end of the current one, and is never smaller than what was reported be
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from qwenchat.chat.events import Prefilling
 from qwenchat.engines.local.protocol import CHUNK, WorkerProgress
@@ -15,8 +16,7 @@ EVERY_S = 0.5
 """Seconds between estimates."""
 
 
-@dataclass(slots=True)
-class PrefillSpeed:
+class PrefillSpeed(Struct):
     """How fast a loaded model prefilled last."""
 
     tokens_per_second: float = 0.0

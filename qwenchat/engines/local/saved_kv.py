@@ -11,11 +11,11 @@ import os
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.errors import FileError
@@ -45,8 +45,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     exact: ExactPrefix = ExactPrefix()
 
 
-@dataclass(frozen=True, slots=True)
-class SavedKV:
+class SavedKV(Struct, frozen=True):
     """The folder of saved KV caches."""
 
     folder: Path

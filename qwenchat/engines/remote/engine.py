@@ -288,7 +288,7 @@ class _Measured:
             self.first_s = self.first_s or time.perf_counter() - self.started
             self.tokens += len(event.token_ids) or 1
         elif isinstance(event, Finished):
-            return replace(event, timings=self._timings(event.usage, event.timings))
+            return structs.replace(event, timings=self._timings(event.usage, event.timings))
         return event
 
     def cancelled(self) -> Finished:

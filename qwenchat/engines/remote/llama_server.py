@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+from msgspec import structs
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Prefilling, TokenChance
 from qwenchat.chat.message import FinishReason, Timings, Usage
@@ -187,7 +188,7 @@ class LlamaServerApi:
         cuts = cuts_inside(vocabulary.forgeable)
         self._prompts = TokenPrompts(vocabulary, prompt_format, cuts=cuts, first=vocabulary.first)
         self.calls = prompt_format.calls
-        self.capabilities = replace(
+        self.capabilities = structs.replace(
             self.capabilities,
             tools=prompt_format.calls is not None,
             json_schema=not prompt_format.opening,  # the server would apply the schema to the reasoning

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from qwenchat.chat.events import EngineEvent, Finished
 from qwenchat.chat.message import FinishReason, Timings, Usage
@@ -199,7 +200,7 @@ class OllamaApi:
     async def prepare(self, model: str, *, n_ctx: int = 0) -> ServedModel:
         tag = self._found(await self._tags(), model)
         shown, running = await asyncio.gather(self._shown(tag), self._running())
-        self.capabilities = replace(self.capabilities, continue_answer=shown.continues, tools=shown.calls_tools)
+        self.capabilities = structs.replace(self.capabilities, continue_answer=shown.continues, tools=shown.calls_tools)
         self._thinks = shown.thinks
         set_there = _WINDOW_PARAMETER.search(shown.parameters)
         wanted = n_ctx or running.get(tag.name, 0) or int(set_there[1] if set_there else 0) or MODEST_CONTEXT
@@ -244,7 +245,7 @@ class OllamaApi:
                             yield each
                         end = self._finished(model, request, sampling, last=line, text=answer.text)
                         is_over = called and end.reason is FinishReason.STOP
-                        yield replace(end, reason=FinishReason.TOOL_CALLS) if is_over else end
+                        yield structs.replace(end, reason=FinishReason.TOOL_CALLS) if is_over else end
                         return
         except PromptTooLong:
             self._estimates.learn_too_long(request.turns, request.mode, model.n_ctx)

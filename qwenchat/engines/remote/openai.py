@@ -5,11 +5,12 @@ are broken up (`messages`). What a dialect can't do is known before it is asked:
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from qwenchat.chat.events import EngineEvent, Finished, TokenChance
 from qwenchat.chat.message import FinishReason, Timings, Usage

@@ -162,7 +162,7 @@ class VllmApi:
         prompt_format = structs.replace(prompt_format, calls=self.calls)
         cuts = cuts_inside(USUAL_MARKERS, pattern=SPECIAL)
         self._vocabulary, self._prompts = vocabulary, TokenPrompts(vocabulary, prompt_format, cuts=cuts, first=())
-        self.capabilities = replace(
+        self.capabilities = structs.replace(
             self.capabilities,
             tools=True,
             json_schema=not prompt_format.opening,  # the server would apply the schema to the reasoning

@@ -10,11 +10,11 @@ import struct
 import time
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from qwenchat.engines.local.protocol import CHUNK, DraftFault, DraftModel, LoadPlan
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed
@@ -43,8 +43,7 @@ _COST_OF_A_TOKEN = 0.38
 """What one more token adds to a step, in steps of one token (Qwen2-0.5B q4_k_m, 2 cores with AVX2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """Tokens of one sequence that are decoded together."""
 
     slot: CacheSlot

@@ -6,7 +6,8 @@ With a single job it is a plain loop. Which requests there are, and how replies 
 from array import array
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass, replace
+
+from msgspec import Struct, structs
 
 from qwenchat.engines.schema.refusal import SchemaRefused
 from qwenchat.engines.worker.c_api import DecodeFailed
@@ -18,8 +19,7 @@ _WAIT_S = 0.05
 """How long nothing is decoded, at most, while all jobs wait."""
 
 
-@dataclass(slots=True, eq=False)
-class _ActiveJob:
+class _ActiveJob(Struct, eq=False):
     """A job and what it needs next."""
 
     job: GenerationJob
@@ -29,7 +29,7 @@ class _ActiveJob:
     def next_after(self, decoded: int) -> Step | None:
         """Return what is left of the step where only so many of its tokens were decoded."""
         rest = self.next.tokens[decoded:] if self.next else None
-        return replace(self.next, tokens=rest) if self.next and rest else None
+        return structs.replace(self.next, tokens=rest) if self.next and rest else None
 
 
 class Schedule:
@@ -114,7 +114,7 @@ class Schedule:
         for each in self._running:
             step = each.next
             if step and is_shared and not step.all_logits:
-                step = replace(step, tokens=step.tokens[:SHARED_STEP])
+                step = structs.replace(step, tokens=step.tokens[:SHARED_STEP])
             if step and len(step.tokens) <= room and step.outputs <= outputs:
                 room -= len(step.tokens)
                 outputs -= step.outputs

@@ -16,8 +16,9 @@ import os
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct, structs
 
 LONG_STEP = 256
 """Tokens from which on a step is computed by all threads. Beside busy programs, two threads were half as fast as one in
@@ -33,8 +34,7 @@ _NICER = 10
 _TASKS = Path("/proc/self/task")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThreadCount:
+class ThreadCount(Struct, frozen=True, kw_only=True):
     """How many threads decode, of at most `most`, and what was observed with them."""
 
     most: int
@@ -54,13 +54,13 @@ class ThreadCount:
         if without and lost > without / self.count:
             was_tried = self.count == self.most
             patience_s = min(2 * self.patience_s, LONGEST_PATIENCE_S) if was_tried else self.patience_s
-            return replace(self, count=self.count - without, patience_s=patience_s, undisturbed_s=0.0)
+            return structs.replace(self, count=self.count - without, patience_s=patience_s, undisturbed_s=0.0)
         undisturbed_s = self.undisturbed_s + decoded_s if lost < _UNDISTURBED else 0.0
         if undisturbed_s < self.patience_s:
-            return replace(self, undisturbed_s=undisturbed_s)
+            return structs.replace(self, undisturbed_s=undisturbed_s)
         if self.count == self.most:
             return ThreadCount(most=self.most, count=self.most)
-        return replace(self, count=self.most, undisturbed_s=0.0)
+        return structs.replace(self, count=self.most, undisturbed_s=0.0)
 
 
 class DecodeThreads:

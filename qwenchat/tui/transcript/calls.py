@@ -7,10 +7,10 @@ can't be seen is shown by its number where the user decides about a call.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from time import monotonic
 
+from msgspec import Struct, field
 from rich.cells import cell_len
 from rich.style import Style
 
@@ -41,8 +41,7 @@ class CallState(Enum):
     """The answer ended before it."""
 
 
-@dataclass(slots=True, eq=False)
-class ShownCall:
+class ShownCall(Struct, eq=False):
     """A call and what it returned so far."""
 
     call: ToolCall
@@ -63,8 +62,7 @@ class ShownCall:
         return lines
 
 
-@dataclass(slots=True, eq=False)
-class CallGroup:
+class CallGroup(Struct, eq=False):
     """Calls in a row. What is written between them is no text."""
 
     number: int
