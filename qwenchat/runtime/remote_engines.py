@@ -7,10 +7,10 @@ earlier one, and `ask` asks all servers at the same time. Nothing is generated h
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, structs
 
 from qwenchat.chat.message import Message
 from qwenchat.chat.sampling import Dialect
@@ -47,8 +47,7 @@ async def connect(server: RemoteServer, offline: bool) -> AsyncIterator[ServerAp
         await http.close()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineListing:
+class EngineListing(Struct, frozen=True, kw_only=True):
     """What a server offered when it was asked last."""
 
     server: RemoteServer
@@ -74,7 +73,7 @@ class EngineListing:
         return find_model(self.server, self.models, name)
 
 
-class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
+class _Remembered(Struct, frozen=True, kw_only=True):
     """What the file of known models has about one server."""
 
     url: str
@@ -168,9 +167,9 @@ class RemoteEngines:
                 models = tuple(await api.models())
                 heard = EngineListing(server=server, dialect=api.dialect, models=models, is_known=True)
         except TimeoutError:
-            heard = replace(before, error=no_answer(server))
+            heard = structs.replace(before, error=no_answer(server))
         except QwenchatError as error:
-            heard = replace(before, error=error)
+            heard = structs.replace(before, error=error)
         if known:
             self._listings[server.name] = heard
             if heard.error is None and heard != known:
@@ -201,7 +200,7 @@ class RemoteEngines:
             listing.server.name: {
                 "url": listing.server.url,
                 "dialect": listing.dialect,
-                "models": [asdict(model) for model in listing.models],
+                "models": [structs.asdict(model) for model in listing.models],
             }
             for listing in self._listings.values()
             if listing.is_known

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -358,7 +358,7 @@ async def test_models_elsewhere_are_completed_and_found_from_what_is_known() -> 
     program = Program.here()
     served = ServedModel(id="Qwen/Qwen2-72B-Instruct", n_ctx=32768)
     (lab, box) = program.remote_engines.known()
-    program.remote_engines._listings = {"lab": replace(lab, models=(served,), is_known=True), "box": box}
+    program.remote_engines._listings = {"lab": structs.replace(lab, models=(served,), is_known=True), "box": box}
     program.remote_engines._write()
     async with chatting() as it:
         it.write("/model @l")

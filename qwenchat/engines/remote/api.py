@@ -5,10 +5,10 @@ has the queue, `http` the connection with its faults and retries.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from qwenchat.chat.events import EngineEvent, TokenChance
 from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
@@ -29,8 +29,7 @@ _NAMED = 8
 """Models that an error names."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedModel:
+class ServedModel(Struct, frozen=True, kw_only=True):
     """A model that a server offers. Texts of the server are cleaned."""
 
     id: str

@@ -11,10 +11,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
 from functools import partial
 
-from msgspec import structs
+from msgspec import Struct, field, structs
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, LoadEvent, Loading
 from qwenchat.chat.message import FinishReason, Timings, ToolResult, Usage
@@ -36,8 +35,7 @@ FRESH_S = 60.0
 """Seconds for which a server's facts are believed after it answered."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Connected:
+class _Connected(Struct, frozen=True, kw_only=True):
     """A server whose model is ready."""
 
     api: ServerApi
@@ -198,7 +196,7 @@ class RemoteEngine:
         )
         progress(Loading(1.0))
         listed = await _listed(api, model.id)
-        return _Connected(api=api, model=replace(model, n_ctx=info.n_ctx), info=info, listed=listed)
+        return _Connected(api=api, model=structs.replace(model, n_ctx=info.n_ctx), info=info, listed=listed)
 
     def _warnings(self, api: ServerApi, model: ServedModel) -> list[str]:
         """Return what the user should know of a server's window, and what it can't be sent."""
@@ -273,8 +271,7 @@ class RemoteEngine:
         )
 
 
-@dataclass(slots=True, kw_only=True)
-class _Measured:
+class _Measured(Struct, kw_only=True):
     """What can be seen of one generation from here."""
 
     prompt_tokens: int

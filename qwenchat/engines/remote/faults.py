@@ -8,13 +8,13 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
 import msgspec
+from msgspec import Struct, structs
 
 from qwenchat.engines.remote.keys import Key
 from qwenchat.i18n import _, reason_of
@@ -62,8 +62,7 @@ class FaultKind(Enum):
     TOO_LARGE = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True):
     """What one attempt met."""
 
     kind: FaultKind
@@ -85,8 +84,7 @@ class AttemptFailed(Exception):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True):
     """How a request was sent."""
 
     url: str
@@ -168,7 +166,7 @@ def from_status(attempt: Attempt, status: int, headers: Mapping[str, str], body:
     if 300 <= status < 400:
         return Fault(kind=FaultKind.REDIRECT, status=status, detail=_target(attempt, headers.get("location", "")))
     fault = _classified(attempt, status, _decoded(body))
-    return replace(fault, retry_after_s=_wait_s(headers))
+    return structs.replace(fault, retry_after_s=_wait_s(headers))
 
 
 def from_event(attempt: Attempt, value: object) -> Fault | None:

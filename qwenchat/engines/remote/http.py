@@ -7,11 +7,11 @@ Nothing is sent to any other origin: redirects are not followed, and no cookie i
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
 import msgspec
+from msgspec import Struct, structs
 
 from qwenchat import __version__
 from qwenchat.chat.events import WaitingToRetry
@@ -49,8 +49,7 @@ EventTest = Callable[[Any], bool]
 _Split = Callable[[ReceivedBody], AsyncGenerator[dict[str, Any] | None, None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeLimits:
+class TimeLimits(Struct, frozen=True, kw_only=True):
     """How long a server may be silent. Times are in seconds."""
 
     connect_s: float = 5.0
@@ -203,7 +202,7 @@ class RemoteHttp:
         response: httpx2.Response | None = None
         try:
             transport, proxy = await self._connection()
-            attempt = replace(attempt, proxy=proxy)
+            attempt = structs.replace(attempt, proxy=proxy)
             async with asyncio.timeout(silence_s):
                 request = self._request(method, attempt, body)
                 response = await transport.handle_async_request(request)
@@ -244,8 +243,7 @@ class RemoteHttp:
         return httpx2.Request(method, attempt.url, headers=headers, content=content, extensions={"timeout": timeouts})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Response:
+class _Response(Struct, frozen=True, kw_only=True):
     """A success, whose body is not read yet."""
 
     attempt: Attempt

@@ -12,10 +12,11 @@ import signal
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import Recovery, RecoveryKind, RemoteUnauthorised
@@ -34,8 +35,7 @@ _UNSENDABLE = re.compile("[^\x20-\x7e\xa0-\xff]")
 _DASHSCOPE = re.compile(r"dashscope(-[a-z0-9]+)?\.aliyuncs\.com")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyPlace:
+class KeyPlace(Struct, frozen=True, kw_only=True):
     """Where the key of a server comes from. The key itself is not looked up."""
 
     kind: Literal["environment", "command", "file"]

@@ -10,7 +10,6 @@ The repetition penalty of this server looks at the last tokens of the prompt too
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -177,7 +176,7 @@ class LlamaServerApi:
         url = f"{self._server.root}/props?model={quote(served.id, safe='')}"  # a server of several may load it now
         props = shaped(self._server, await self._http.get(url), _Props)
         window = props.default_generation_settings.n_ctx or served.n_ctx
-        served = replace(served, n_ctx=min(window, n_ctx or window), is_loaded=True)
+        served = structs.replace(served, n_ctx=min(window, n_ctx or window), is_loaded=True)
         markers = {*_MARKER.findall(props.chat_template)}
         if not props.chat_template or len(markers) > _MOST_MARKERS:
             raise NoTokenIds(served)
@@ -193,7 +192,7 @@ class LlamaServerApi:
             tools=prompt_format.calls is not None,
             json_schema=not prompt_format.opening,  # the server would apply the schema to the reasoning
         )
-        return replace(served, opens_reasoning=bool(prompt_format.opening))
+        return structs.replace(served, opens_reasoning=bool(prompt_format.opening))
 
     async def count(self, model: ServedModel, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
         return await self._prepared().count(turns, mode)

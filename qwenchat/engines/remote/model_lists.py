@@ -4,12 +4,12 @@ OpenAI's own list says nothing of windows; some servers add a field, LM Studio h
 demand, and of what DashScope hosts there is only documentation (`dashscope.json`).
 """
 
-from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from qwenchat.engines.remote.api import LOAD_S, ServedModel, find_model, shaped
 from qwenchat.engines.remote.http import RemoteHttp

@@ -11,7 +11,6 @@ would see where words go.
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -214,7 +213,7 @@ class OllamaApi:
             "`context` in the section [engines.{name}] of the settings changes that."
         ).format(model=served.id, n_ctx=f"{served.n_ctx:,}", most=f"{served.n_ctx_max:,}", name=self._server.name)
         is_less = not n_ctx and served.n_ctx < served.n_ctx_max
-        return replace(served, is_loaded=True, notices=(notice,) if is_less else ())
+        return structs.replace(served, is_loaded=True, notices=(notice,) if is_less else ())
 
     async def count(self, model: ServedModel, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
         return self._estimates.count(turns, mode)

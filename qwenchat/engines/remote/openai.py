@@ -5,11 +5,11 @@ are broken up (`messages`). What a dialect can't do is known before it is asked:
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from qwenchat.chat.events import EngineEvent, Finished, TokenChance
@@ -36,8 +36,7 @@ from qwenchat.i18n import _
 from qwenchat.text.token_estimate import estimated_tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ChatDialect:
+class _ChatDialect(Struct, frozen=True, kw_only=True):
     """In what a chat API differs from OpenAI's own."""
 
     continues: bool = False

@@ -5,7 +5,8 @@ cost twice. A server that loads its model is waited for as long as that may take
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from qwenchat.chat.events import WaitingToRetry
 from qwenchat.engines.remote.explanations import explain
@@ -27,8 +28,7 @@ _TEMPORARY = frozenset(
 """Faults that another attempt may overcome, unless an answer says that it would not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerRetryPolicy:
+class ServerRetryPolicy(Struct, frozen=True, kw_only=True):
     """How often a server is asked. Times are in seconds."""
 
     attempts: int = 4

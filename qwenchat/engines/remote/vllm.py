@@ -9,7 +9,6 @@ The repetition penalty of this server looks at the whole prompt too; qwenchat's 
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 
 import msgspec
@@ -147,7 +146,7 @@ class VllmApi:
     async def prepare(self, model: str, *, n_ctx: int = 0) -> ServedModel:
         """Raises NoTokenIds for a model that does not write Qwen's ChatML, and a server that does not tokenise."""
         served = find_model(self._server, await self.models(), model)
-        served = replace(served, n_ctx=min(served.n_ctx, n_ctx or served.n_ctx))
+        served = structs.replace(served, n_ctx=min(served.n_ctx, n_ctx or served.n_ctx))
         vocabulary = VllmVocabulary(self._http, served.id)
         try:
             is_qwen = await vocabulary.read()
@@ -167,7 +166,7 @@ class VllmApi:
             tools=True,
             json_schema=not prompt_format.opening,  # the server would apply the schema to the reasoning
         )
-        return replace(served, opens_reasoning=bool(prompt_format.opening))
+        return structs.replace(served, opens_reasoning=bool(prompt_format.opening))
 
     async def count(self, model: ServedModel, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
         _vocabulary, prompts = self._prepared()

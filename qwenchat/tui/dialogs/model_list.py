@@ -6,9 +6,9 @@ waits for one. What was chosen is posted; nothing here loads a model.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
