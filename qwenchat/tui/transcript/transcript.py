@@ -7,7 +7,7 @@ Only what is visible is read and laid out. All other heights are estimates, corr
 without moving what is being read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -475,22 +475,25 @@ class Transcript(SteadyScrollView, can_focus=True):
         A line that has only moved is the same strip as before, with all that was computed from it. Textual's own cache
         is by rows of the view, all of which change with each new line.
         """
-        base, background, width = self.rich_style, self.background_colors[1], self.size.width
-        painted = self._painter.paint(
-            crop.line_range,
-            base,
-            selected=self._selected,
-            keys=self.keys if self.has_focus else {},
-            text_selection=self.text_selection,
-        )
-        strips = [strip.adjust_cell_length(width, base) for strip in painted]
+        strips, background = self._painted(crop.line_range), self.background_colors[1]
         for line_filter in self.get_line_filters():
             strips = [strip.apply_filter(line_filter, background) for strip in strips]
         return [strip.crop(crop.x, crop.right) for strip in strips]
 
     def render_line(self, y: int) -> Strip:
         """Return a visible line."""
-        return self.render_lines(Region(0, y, self.size.width, 1))[0]
+        return self._painted([y])[0]
+
+    def _painted(self, rows: Iterable[int]) -> list[Strip]:
+        base, width = self.rich_style, self.size.width
+        painted = self._painter.paint(
+            rows,
+            base,
+            selected=self._selected,
+            keys=self.keys if self.has_focus else {},
+            text_selection=self.text_selection,
+        )
+        return [strip.adjust_cell_length(width, base) for strip in painted]
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """Return the text that the mouse selected, as paragraphs, without decoration."""
