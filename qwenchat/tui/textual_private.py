@@ -23,6 +23,7 @@ from typing import Self, TextIO
 from rich.console import RenderableType
 from textual import events, on
 from textual._compositor import ChopsUpdate, Compositor
+from textual._text_area_theme import TextAreaTheme
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
 from textual.app import App
 from textual.binding import BindingsMap
@@ -40,6 +41,7 @@ from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 from textual.timer import Timer
 from textual.widget import Widget
+from textual.widgets import TextArea
 from textual.widgets.option_list import Option
 from textual.worker import WorkerFailed
 
@@ -128,6 +130,28 @@ def scroll_within(view: ScrollView, size: Size, top: int) -> None:
         view.vertical_scrollbar.set_reactive(ScrollBar.position, top)  # with the size: between them, the bar moves
         view._scroll_update(size)
     view.scroll_target_y = view.scroll_y = top
+
+
+class SteadyTextArea(TextArea):
+    """A text area that looks its colours up when its styles have changed.
+
+    Textual does so for each key and each blink of the caret, and it takes longer than drawing the line.
+    """
+
+    _coloured: TextAreaTheme | None = None
+    """What has the colours of the styles as they are now."""
+
+    def notify_style_update(self) -> None:
+        """Look the colours up again."""
+        self._coloured = None
+        super().notify_style_update()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Return the lines of a part of the view."""
+        if self._coloured is self._theme:
+            return super(TextArea, self).render_lines(crop)
+        self._coloured = self._theme
+        return super().render_lines(crop)
 
 
 class SteadyScrollView(ScrollView):

@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 from textual._compositor import Compositor
 from textual._styles_cache import StylesCache
+from textual._text_area_theme import TextAreaTheme
 from textual.app import App, ComposeResult
 from textual.dom import DOMNode
 from textual.geometry import Region
@@ -19,7 +20,7 @@ from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Static, TextArea
 
 from qwenchat.chat.message import Status, Text
 from qwenchat.chat.session import Session
@@ -149,6 +150,26 @@ async def test_a_frame_renders_what_has_changed_and_nothing_else_on_the_screen(m
         assert not any(name in ("Transcript", "Sidebar", "SessionList") for name, _lines in rendered)
 
 
+async def test_the_caret_blinks_without_looking_colours_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[object] = []
+    apply = TextAreaTheme.apply_css
+
+    def noting(theme: TextAreaTheme, area: TextArea) -> None:
+        looked_up.append(area)
+        apply(theme, area)
+
+    async with chatting() as it:
+        area = it.chat.prompt.area
+        area.render_lines(Region(0, 0, 10, 1))
+        monkeypatch.setattr(TextAreaTheme, "apply_css", noting)
+        area.render_lines(Region(0, 0, 10, 1))
+        assert looked_up == []
+        before = area._theme.base_style
+        it.app.theme = "paper"
+        await until(lambda: looked_up)
+        await until(lambda: area._theme.base_style != before)
+
+
 class TwoLines(textual_private.QuickScreen):
     """Notes what each frame draws."""
 
@@ -235,7 +256,7 @@ async def test_the_scrollbar_is_drawn_only_where_that_changes_it(monkeypatch: py
         await until(lambda: drawn)
 
 
-@pytest.mark.parametrize(("cost", "wait"), [(0.0001, 0.05), (0.004, 0.1), (0.5, 0.125)])
+@pytest.mark.parametrize(("cost", "wait"), [(0.0001, 0.05), (0.003, 0.096), (0.5, 0.125)])
 def test_frames_are_the_rarer_the_more_processor_time_they_cost(
     cost: float, wait: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

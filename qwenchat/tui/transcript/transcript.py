@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
+from rich.style import Style
 from textual import events
+from textual.color import Color
 from textual.geometry import Region
 from textual.message import Message as Event
 from textual.selection import Selection
@@ -138,6 +140,8 @@ class Transcript(SteadyScrollView, can_focus=True):
         self._counting: Timer | None = None
         """Until the seconds of calls are drawn again."""
         self._selected: str | None = None
+        self._colours: tuple[Style, Color] | None = None
+        """The view's own, until its styles change."""
 
     # Messages
 
@@ -465,6 +469,11 @@ class Transcript(SteadyScrollView, can_focus=True):
         if round(old_value) != round(new_value):
             self.viewport.scrolled()
 
+    def notify_style_update(self) -> None:
+        """Look the view's own colours up again."""
+        self._colours = None
+        super().notify_style_update()
+
     def scroll_to(self, *arguments: Any, **options: Any) -> None:
         """Scroll at once."""
         super().scroll_to(*arguments, **(options | {"animate": False}))
@@ -475,7 +484,8 @@ class Transcript(SteadyScrollView, can_focus=True):
         A line that has only moved is the same strip as before, with all that was computed from it. Textual's own cache
         is by rows of the view, all of which change with each new line.
         """
-        strips, background = self._painted(crop.line_range), self.background_colors[1]
+        strips = self._painted(crop.line_range)
+        _base, background = self._own_colours()
         for line_filter in self.get_line_filters():
             strips = [strip.apply_filter(line_filter, background) for strip in strips]
         return [strip.crop(crop.x, crop.right) for strip in strips]
@@ -485,7 +495,7 @@ class Transcript(SteadyScrollView, can_focus=True):
         return self._painted([y])[0]
 
     def _painted(self, rows: Iterable[int]) -> list[Strip]:
-        base, width = self.rich_style, self.size.width
+        (base, _background), width = self._own_colours(), self.size.width
         painted = self._painter.paint(
             rows,
             base,
@@ -494,6 +504,12 @@ class Transcript(SteadyScrollView, can_focus=True):
             text_selection=self.text_selection,
         )
         return [strip.adjust_cell_length(width, base) for strip in painted]
+
+    def _own_colours(self) -> tuple[Style, Color]:
+        """Return the style and the background of the view, which Textual computes whenever it is asked."""
+        if self._colours is None:
+            self._colours = self.rich_style, self.background_colors[1]
+        return self._colours
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """Return the text that the mouse selected, as paragraphs, without decoration."""

@@ -16,7 +16,7 @@ from textual.widgets.input import Selection
 from textual.widgets.text_area import EditResult, Location
 
 from qwenchat.text.clusters import boundary, next_boundary, previous_boundary
-from qwenchat.tui.textual_private import own_action
+from qwenchat.tui.textual_private import SteadyTextArea, own_action
 
 
 class LineField(Input):
@@ -88,7 +88,7 @@ class Filter(LineField):
             await self.parent.query_one(OptionList).run_action(move)
 
 
-class AreaField(TextArea):
+class AreaField(SteadyTextArea):
     """Lines of text."""
 
     async def on_key(self, event: events.Key) -> None:

@@ -287,8 +287,9 @@ class Prompt(Vertical):
     def show_fork(self, forks: bool) -> None:
         """Show whether the next question begins a branch."""
         self.set_class(forks, "forking")
-        if not self.has_class("editing"):
-            self.border_title = _("New branch · Esc cancel") if forks else ""
+        title = _("New branch · Esc cancel") if forks else ""
+        if not self.has_class("editing") and title != self.border_title:  # to set it draws the prompt
+            self.border_title = title
 
     def end_editing(self, text: str, attached: list[Attached]) -> None:
         """Show other words and files, which are no question being edited."""
