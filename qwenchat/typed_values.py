@@ -3,10 +3,8 @@
 msgspec would say it in its own English, with names of Python's types. Nothing is converted or corrected here.
 """
 
-import json
 import tomllib
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -44,6 +42,8 @@ def read_toml(file: Path, kind: type[Document]) -> tuple[Document | None, str]:
 
 def shown(value: object) -> str:
     """Return a value as a file would have it, short and clean."""
+    import json  # noqa: PLC0415 - the first frame waits for this module
+
     return clean_line(json.dumps(value, ensure_ascii=False, default=str), 60)
 
 
@@ -138,6 +138,8 @@ def _unknown(key: str, value: dict[str, Any], kind: inspect.StructType) -> str:
     known = {field.encode_name for field in kind.fields}
     for name in value:
         if kind.forbid_unknown_fields and name not in known:
+            from difflib import get_close_matches  # noqa: PLC0415 - the first frame waits for this module
+
             near = get_close_matches(name, known, 1)
             words = _('"{key}" is unknown; "{near}" is close to it') if near else _('"{key}" is unknown')
             return words.format(key=_inner(key, name), near=_inner(key, *near))

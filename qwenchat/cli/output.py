@@ -5,7 +5,6 @@ written. Colour and progress bars are for terminals that obey escape sequences, 
 """
 
 import io
-import json
 import os
 import shlex
 import shutil
@@ -96,6 +95,8 @@ class Output(Struct, frozen=True):
 
     def json(self, value: object) -> None:
         """Write one JSON document on one line; control characters, and characters the locale lacks, are escaped."""
+        import json  # noqa: PLC0415 - the first frame waits for this module
+
         text = json.dumps(value, ensure_ascii=(self.out.encoding or "utf-8").lower() != "utf-8")
         self.piece(text.translate(_ESCAPED) + "\n")
 

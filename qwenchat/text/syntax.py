@@ -3,7 +3,6 @@
 The parsers explain it in English; the place that they name is what the user needs. Nothing is parsed or corrected here.
 """
 
-import json
 import re
 
 import msgspec
@@ -30,7 +29,9 @@ def fault(error: Exception, text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     line, column = len(text.rstrip().splitlines()) or 1, 0
-    if isinstance(error, json.JSONDecodeError):
+    from json import JSONDecodeError  # noqa: PLC0415 - the first frame waits for this module
+
+    if isinstance(error, JSONDecodeError):
         line, column = error.lineno, error.colno
     elif found := _OF_TOMLLIB.search(str(error)):
         line, column = int(found[1]), int(found[2])

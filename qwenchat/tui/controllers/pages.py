@@ -11,7 +11,6 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from qwenchat.chat.message import Citation, Message
-from qwenchat.chat.passages import cited
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.tui.actions import Action, Methods, Where, bindings
@@ -67,6 +66,8 @@ class PageController:
         if answer is None:
             self._context.notify(_("This answer has no sources.") if selected else _("No answer here has sources."))
             return
+        from qwenchat.chat.passages import cited  # noqa: PLC0415 - the first frame waits for this module
+
         found = next((each for each in answer.citations if each.number == number), cited(answer)[0])
         self._answer = answer
         self._context.run(self._show(found), "page", exclusive=True)

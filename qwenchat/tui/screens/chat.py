@@ -86,13 +86,13 @@ class ChatScreen(QuickScreen, EndsItsWork):
 
     AUTO_FOCUS = "PromptArea"
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class ChatEventReported(Event):
         """The runtime reports something about a session or the model."""
 
         event: ChatEvent
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class DownloadChanged(Event):
         """A download made progress, ended or failed."""
 

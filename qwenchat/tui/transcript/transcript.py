@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from qwenchat.markdown.render import CodeBlock
 
 
-@dataclass
+@dataclass(eq=False, repr=False)  # the first frame waits for each of these to be made: without, for half as long
 class TranscriptEvent(Event):
     """Something that the user did in a transcript."""
 
@@ -70,45 +70,45 @@ class Transcript(SteadyScrollView, can_focus=True):
     }
     """
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class Selected(TranscriptEvent):
         """Another message is selected, or none."""
 
         message: Message | None
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class FollowingChanged(TranscriptEvent):
         """The view began to follow the end, or stopped because the reader left it."""
 
         following: bool
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class ActionChosen(TranscriptEvent):
         """The user clicked an action on the selected message; `action` is empty for all that there are."""
 
         action: str
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class VariantChosen(TranscriptEvent):
         """The user wants the sibling of a message that is `step` away (-1 or 1); it has one there."""
 
         message: Message
         step: int
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class LinkActivated(TranscriptEvent):
         """The user clicked a link. Nothing was opened; the target is untrusted."""
 
         target: str
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class CodeActivated(TranscriptEvent):
         """The user clicked the first line of a code block: `transcript.code_blocks(message.id)[index]`."""
 
         message: Message
         index: int
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class Found(TranscriptEvent):
         """The state of a search: the `message`th of `messages` that have the words, counted from 1; 0 of 0 if none."""
 

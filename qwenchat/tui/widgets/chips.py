@@ -37,7 +37,7 @@ _Words = list[tuple[str, Wish]]
 class Chips(Widget, can_focus=True):
     """Hidden while there are none. Where they take too many lines, those around the selected one are shown."""
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class Wished(Event):
         """The user wants something of a chip."""
 

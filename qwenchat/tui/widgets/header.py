@@ -24,7 +24,7 @@ _LEAST_TITLE = 12
 class ChatHeader(Widget):
     """One line; its parts may be untrusted text."""
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class PartClicked(Message):
         """The user clicked the part that stands for an action, given by its id."""
 

@@ -27,7 +27,7 @@ class Notice(Vertical):
         Binding("down", "scroll_words(1)", "Down", show=False),
     ]
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class OfferChosen(Event):
         """The user chose the offer of this number."""
 

@@ -54,13 +54,13 @@ class PromptArea(AreaField):
     class Sent(Event):
         """Enter was pressed."""
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class FilesGiven(Event):
         """Paths of files were pasted or dropped."""
 
         paths: list[Path]
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class Walked(Event):
         """An arrow was pressed while the list of suggestions is shown."""
 
@@ -69,7 +69,7 @@ class PromptArea(AreaField):
     class Completed(Event):
         """Tab was pressed while the list of suggestions is shown."""
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class LongPaste(Event):
         """More was pasted than the prompt can show well."""
 
@@ -203,7 +203,7 @@ class PromptArea(AreaField):
 class Prompt(Vertical):
     """The prompt with its chips and suggestions."""
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class Submitted(Event):
         """The user sends a question or a slash command."""
 

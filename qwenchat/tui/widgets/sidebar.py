@@ -72,7 +72,7 @@ class SearchLine(Filter):
 class Sidebar(Vertical, EndsItsWork):
     """Search on top, sessions below."""
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class SessionChosen(Event):
         """The user wants to read a session, at a message if one is named."""
 
@@ -81,7 +81,7 @@ class Sidebar(Vertical, EndsItsWork):
         words: tuple[str, ...] = ()
         """What was found in the message, as it is written there."""
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class ListFailed(Event):
         """The list can't be read."""
 

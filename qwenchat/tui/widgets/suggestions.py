@@ -19,7 +19,7 @@ _WIDEST = 34
 class Suggestions(OptionList, can_focus=False):
     """Never has the focus: the prompt's arrows walk it, and its Tab and Enter take from it."""
 
-    @dataclass
+    @dataclass(eq=False, repr=False)
     class Taken(Event):
         """The user clicked a completion."""
 
