@@ -12,6 +12,7 @@ from qwenchat import __version__
 from qwenchat.cli import completion
 from qwenchat.cli.help import localised
 from qwenchat.cli.outcome import outcome
+from qwenchat.cli.output import Output
 from qwenchat.cli.screen import open_screen
 from qwenchat.errors import ExitCode, WrongUse
 from qwenchat.i18n import _
@@ -104,7 +105,7 @@ def _run(program: Program, words: list[str]) -> object:
     try:
         return localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
     except click.ClickException as error:
-        error.show(sys.stderr)
+        error.show(Output.standard().err)
         return ExitCode.USAGE
     except click.Abort:
         return ExitCode.INTERRUPTED

@@ -40,7 +40,7 @@ def outcome(work: Callable[[Program], object], *, debug: bool) -> int:
         if isinstance(error, OutputLost):
             _discard_stdout()
         return error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):
         return ExitCode.INTERRUPTED
     except ReaderGone:
         _discard_stdout()

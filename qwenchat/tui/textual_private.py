@@ -135,7 +135,8 @@ def scroll_within(view: ScrollView, size: Size, top: int) -> None:
 class SteadyTextArea(TextArea):
     """A text area that looks its colours up when its styles have changed.
 
-    Textual does so for each key and each blink of the caret, and it takes longer than drawing the line.
+    Textual does so for each key and each blink of the caret, and it takes longer than drawing the line. So no rule for a
+    part of it, such as the caret, may depend on a class or on the focus: Textual does not notify of those.
     """
 
     _coloured: TextAreaTheme | None = None
@@ -173,7 +174,7 @@ class SteadyScrollView(ScrollView):
 
 class _SteadyScrollBar(ScrollBar):
     _drawn: tuple[object, ...] = ()
-    """What was drawn last: the bar's length and place in eighths of a cell, and its look."""
+    """What was drawn last: its ends in eighths of a cell, and its look."""
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         if layout or recompose or self._shown() != self._drawn:
@@ -185,13 +186,23 @@ class _SteadyScrollBar(ScrollBar):
         return super().render()
 
     def _shown(self) -> tuple[object, ...]:
-        """Return all that Textual draws the bar from, as precisely as it does."""
-        height, total, window = self.size.height, max(self.window_virtual_size, 1), self.window_size
-        length = max(1, window * height / total)
-        at = (height - length) * self.position / max(total - window, 1)
+        """Return all that Textual draws the bar from, rounded in the same steps as there."""
+        height, total = self.size.height, ceil(self.window_virtual_size)
+        window = ceil(self.window_size) if self.window_size < self.window_virtual_size else 0
+        start = end = 0
+        if window and height and height != total:
+            length = max(1, window / (total / height))
+            start = int((height - length) * (self.position / (total - window)) * 8)
+            end = start + ceil(length * 8)
         styles = self.parent.styles if isinstance(self.parent, Widget) else self.styles
-        colours = (styles.scrollbar_color, styles.scrollbar_background)
-        return height, window < total, ceil(8 * length), int(8 * at), self.mouse_over, bool(self.grabbed), *colours
+        colours = (
+            (styles.scrollbar_color_active, styles.scrollbar_background_active)
+            if self.grabbed
+            else (styles.scrollbar_color_hover, styles.scrollbar_background_hover)
+            if self.mouse_over
+            else (styles.scrollbar_color, styles.scrollbar_background)
+        )
+        return height, start, end, *colours
 
 
 class _TightCompositor(Compositor):

@@ -161,6 +161,12 @@ def test_odd_arguments_and_no_standard_input_are_not_bugs(words: str, stdin: str
     assert done.returncode == code, done.stderr.decode()
 
 
+def test_wrong_use_is_not_reported_to_stdout_where_stderr_is_closed() -> None:
+    shell = ["sh", "-c", 'exec "$0" -m qwenchat sessions list --no-such-option 2>&-', sys.executable]
+    done = subprocess.run(shell, stdout=subprocess.PIPE, text=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_a_closed_pipe_is_no_error(endless: ggufs.Chain) -> None:
     asking = subprocess.Popen(
         [sys.executable, "-m", "qwenchat", "ask", "-m", str(endless.path), "hi"],

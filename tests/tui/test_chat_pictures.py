@@ -191,7 +191,9 @@ def test_picture(snap_compare: Callable[..., bool], program: Program, picture: t
                 lambda: chat.gauge.fraction if state == "reading" else len(chat.transcript.messages[-1].text) > 99
             )
         if state == "notice":
-            await until(lambda: chat.notice.has_class("shown"))
+            view = chat.transcript
+            await until(lambda: chat.notice.size.height)
+            await until(lambda: view.column.look.width == view.viewport.columns and not view.viewport.lines_below)
         if state == "talk":
             before = chat.gauge.usage
             chat.prompt.write("Two lines,\n还有一行")
