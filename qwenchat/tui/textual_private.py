@@ -135,8 +135,8 @@ def scroll_within(view: ScrollView, size: Size, top: int) -> None:
 class SteadyTextArea(TextArea):
     """A text area that looks its colours up when its styles have changed.
 
-    Textual does so for each key and each blink of the caret, and it takes longer than drawing the line. So no rule for a
-    part of it, such as the caret, may depend on a class or on the focus: Textual does not notify of those.
+    Textual does so for each key and each blink of the caret, and it takes longer than drawing the line. So no rule for
+    a part of it, such as the caret, may depend on a class or on the focus: Textual does not notify of those.
     """
 
     _coloured: TextAreaTheme | None = None
