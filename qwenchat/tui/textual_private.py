@@ -109,9 +109,14 @@ class QuickScreen(Screen[None]):
             self._timers.add(self._frames)
         return self._frames
 
+    def _on_timer_update(self) -> None:
+        """Draw a frame; while widgets are exchanged, later. Textual would drop it and wait for the next change."""
+        if not self.app._batch_count:
+            super()._on_timer_update()
+
 
 class _FrameTimer(Timer):
-    """Calls back as soon as it is resumed, but not within a period of the last call. The callback pauses it."""
+    """Calls back as soon as it is resumed, but not within a period of the last call, until the callback pauses it."""
 
     async def _run(self) -> None:
         resumed: Event = self._active
@@ -158,8 +163,16 @@ class SteadyTextArea(TextArea):
 class SteadyScrollView(ScrollView):
     """A view whose scrollbar is drawn again only where that changes it: beside a long chat, a new line does not.
 
-    Textual draws all of it whenever the view grows or scrolls.
+    Textual draws all of it whenever the view grows or scrolls. The view also learns of each new size: Textual does not
+    report one where something else has scrolled before the layout.
     """
+
+    def _size_updated(self, size: Size, virtual_size: Size, container_size: Size, layout: bool = True) -> bool:
+        before = self._size
+        changed = super()._size_updated(size, virtual_size, container_size, layout)
+        if self._size != before:
+            self.post_message(events.Resize(size, virtual_size, container_size))
+        return changed
 
     @property
     def vertical_scrollbar(self) -> ScrollBar:

@@ -91,15 +91,14 @@ class ModelList(VerticalScroll, EndsItsWork):
         yield Complaint("about-model")
         yield Complaint("about-folders")
         yield plain(_("Checking this computer…"), classes="details muted")
-        yield Buttons(
-            [button(_("Use"), "do", main=True), button(_("Open file…"), "file"), button(_("Engines…"), "engines")]
-        )
+        use = button(_("Use"), "do", main=True)
+        use.display = False
+        yield Buttons([use, button(_("Open file…"), "file"), button(_("Engines…"), "engines")])
         yield DownloadList(self._downloads)
 
     def on_mount(self) -> None:
         """Look at the machine, off the loop; the engines are asked once its models are shown."""
         self.query_one(Filter).focus()
-        self.query_one("#do").display = False
         self._open()
 
     def download_recommended(self) -> None:
