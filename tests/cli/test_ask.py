@@ -73,19 +73,24 @@ def test_verbose_tells_stderr_how_long_it_took(chain: ggufs.Chain) -> None:
     assert "tokens/s" not in done.stdout
 
 
-def test_rich_is_imported_for_a_terminal_only(chain: ggufs.Chain) -> None:
-    script = (
-        "import sys\nfrom qwenchat.cli.main import main\ncode = main(sys.argv[1:])\n"
-        "print('rich' in sys.modules, file=sys.stderr)\nsys.exit(code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "ask", "-m", str(chain.path), "hi"],
+def asked_in(script: str, chain: ggufs.Chain, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Run a script whose arguments are those of a question, with nothing on its standard input."""
+    return subprocess.run(
+        [sys.executable, "-c", script, "ask", "-m", str(chain.path), *options, "hi"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         env=environment(),
         check=False,
     )
+
+
+def test_rich_is_imported_for_a_terminal_only(chain: ggufs.Chain) -> None:
+    script = (
+        "import sys\nfrom qwenchat.cli.main import main\ncode = main(sys.argv[1:])\n"
+        "print('rich' in sys.modules, file=sys.stderr)\nsys.exit(code)"
+    )
+    done = asked_in(script, chain)
     assert (done.returncode, done.stderr) == (0, "False\n")
     assert done.stdout.startswith("Look:")
 
@@ -101,14 +106,7 @@ def test_what_asks_is_imported_once_the_worker_starts(chain: ggufs.Chain) -> Non
         "WorkerProcess.start = classmethod(noting)\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "ask", "-m", str(chain.path), "--no-attach", "hi"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-    )
+    done = asked_in(script, chain, "--no-attach")
     assert (done.returncode, done.stderr) == (0, "[]\n")
 
 
@@ -117,14 +115,7 @@ def test_warnings_about_the_model_go_to_stderr(chain: ggufs.Chain) -> None:
         "import sys\nfrom qwenchat.cli.main import main\nfrom qwenchat.runtime import load_planner\n"
         "load_planner.load_warnings = lambda load, **more: ('YaRN is on',)\nsys.exit(main(sys.argv[1:]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "ask", "-m", str(chain.path), "--json", "hi"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-    )
+    done = asked_in(script, chain, "--json")
     assert done.stderr == "YaRN is on\n"
     assert json.loads(done.stdout)["text"] == chain.text
 
