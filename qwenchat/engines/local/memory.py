@@ -29,10 +29,14 @@ def lacks_memory(error: BaseException, log: Sequence[str] = (), needed: int = 0)
     """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN)):
         return True
-    limits = [size for size, _command in process_limits()]
-    if any(_SIGNS.search(line) for line in (*log, *([str(error)] if limits else []))):
+    if any(_SIGNS.search(line) for line in (*log, *([str(error)] if process_limits() else []))):
         return True
-    return isinstance(error, EngineDied) and bool(limits) and min(limits) < needed + _WORKER
+    return isinstance(error, EngineDied) and may_lack_addresses(needed)
+
+
+def may_lack_addresses(needed: int = 0) -> bool:
+    """Return whether the limits of each process may be too low for a worker, with a model of `needed` bytes."""
+    return any(size < needed + _WORKER for size, _command in process_limits())
 
 
 def memory_error(name: str = "", *, needed: int = 0, recoveries: tuple[Recovery, ...] = ()) -> CannotLoad:

@@ -83,7 +83,7 @@ class WorkerProcess(WorkerLink):
     def _take(self, reply: WorkerReply) -> None:
         if isinstance(reply, Hello):
             self._hello.set_result(reply)
-        elif isinstance(reply, RequestFailed) and reply.kind == "binding":
+        elif isinstance(reply, RequestFailed) and reply.kind == "binding" and not _may_lack_addresses():
             self._hello.set_exception(binding_missing(reply.detail))
 
     async def _ended(self) -> None:
@@ -99,9 +99,10 @@ class WorkerProcess(WorkerLink):
     def _failed_start(self) -> QwenchatError:
         """Return the error for a worker that ended before its Hello: the binding is broken, unless it was killed.
 
-        A binding that was compiled for another processor ends by SIGILL.
+        A binding that was compiled for another processor ends by SIGILL. Where addresses are scarce, a sound one fails
+        in any words, such as those of a package that is not installed.
         """
-        if self._child.returncode in (-signal.SIGKILL, -signal.SIGTERM):
+        if self._child.returncode in (-signal.SIGKILL, -signal.SIGTERM) or _may_lack_addresses():
             return self._death()
         lines = self._log.last_lines()
         how = how_it_ended(self._child.returncode)
@@ -126,6 +127,12 @@ def how_it_ended(code: int | None) -> str:
         return _("with exit code {code}").format(code=code)
     names = {number.value: number.name for number in signal.Signals}
     return _("by signal {number}").format(number=names.get(-code, str(-code)))
+
+
+def _may_lack_addresses() -> bool:
+    from qwenchat.engines.local.memory import may_lack_addresses  # noqa: PLC0415 - most workers start
+
+    return may_lack_addresses()
 
 
 class WorkerLog:
