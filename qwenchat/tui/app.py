@@ -34,7 +34,8 @@ from qwenchat.tui.actions import actions, clashes
 from qwenchat.tui.advice import advice
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.screens.chat import ChatScreen
-from qwenchat.tui.textual_private import GuardedApp, UnreadableInput, write_window_title
+from qwenchat.tui.textual_private.app import GuardedApp, write_window_title
+from qwenchat.tui.textual_private.terminal_input import UnreadableInput
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
 
 if TYPE_CHECKING:

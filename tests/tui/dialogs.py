@@ -17,6 +17,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.tui.dialogs.dialog import Dialog
 from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.themes import load_all
+from tests.tui.screens import words_on
 
 NOT_YET = object()
 """The result of a dialog that is still open."""
@@ -62,7 +63,7 @@ class DialogApp(App[None]):
     @property
     def words(self) -> str:
         """All that stands on the screen."""
-        return "\n".join(strip.text.rstrip() for strip in self.screen._compositor.render_strips())
+        return words_on(self)
 
 
 class StillProgram(Program, frozen=True):

@@ -4,15 +4,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from textual._context import visible_screen_stack
 from textual.app import App, ComposeResult
 from textual.message import Message as Event
 
 from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
 from qwenchat.i18n import use_language
 from qwenchat.tui.actions import Where, actions, bindings
-from qwenchat.tui.textual_private import add_bindings
+from qwenchat.tui.textual_private.widgets import add_bindings
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
@@ -111,3 +112,9 @@ async def until(state: Callable[[], object], seconds: float = 60) -> None:
     while not state():
         assert time.monotonic() < end, "the state did not come"
         await asyncio.sleep(0.01)
+
+
+def words_on(program: App[Any]) -> str:
+    """All that stands on the screen, as a frame would draw it."""
+    visible_screen_stack.set(program._background_screens)  # where a dialog finds what is behind it
+    return "\n".join(strip.text.rstrip() for strip in program.screen._compositor.render_strips())

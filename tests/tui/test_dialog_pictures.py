@@ -164,7 +164,7 @@ DIALOGS: dict[str, tuple[Make, Ready]] = {
             statistics_of([answered("7b", "Two words, 两个词", speed=speed) for speed in (10.0, 21.5, 32.0, 40.0)]),
             None,
         ),
-        lambda app: "▂" in app.words,
+        lambda app: "▃" in app.words,
     ),
 }
 

@@ -14,6 +14,7 @@ from textual._styles_cache import StylesCache
 from textual._text_area_theme import TextAreaTheme
 from textual.app import App, ComposeResult
 from textual.dom import DOMNode
+from textual.events import Resize
 from textual.geometry import Region
 from textual.screen import UPDATE_PERIOD
 from textual.scrollbar import ScrollBar
@@ -25,8 +26,9 @@ from textual.widgets import Static, TextArea
 from qwenchat.chat.message import Status, Text
 from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
-from qwenchat.tui import app, textual_private
+from qwenchat.tui import app
 from qwenchat.tui.app import QwenchatApp, Start
+from qwenchat.tui.textual_private import drawing
 from qwenchat.tui.transcript import streaming
 from qwenchat.tui.transcript.message_layout import MessageLayout
 from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
@@ -170,7 +172,7 @@ async def test_the_caret_blinks_without_looking_colours_up(monkeypatch: pytest.M
         await until(lambda: area._theme.base_style != before)
 
 
-class TwoLines(textual_private.QuickScreen):
+class TwoLines(drawing.QuickScreen[None]):
     """Notes what each frame draws."""
 
     def __init__(self) -> None:
@@ -199,7 +201,7 @@ async def test_a_frame_follows_another_after_one_period(monkeypatch: pytest.Monk
     monkeypatch.setattr(program, "get_default_screen", lambda: screen)
     async with program.run_test():
         await until(lambda: screen.frames and not screen._dirty_widgets)
-        monkeypatch.setattr(textual_private, "sleep", waiting)
+        monkeypatch.setattr(drawing, "sleep", waiting)
         screen.frames.clear()
         screen.query_one("#one").refresh()
         await until(lambda: waits)
@@ -316,3 +318,40 @@ def test_the_screen_is_imported_without_what_only_answers_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert done.stdout == "[]\n"
+
+
+class SizesNoted(drawing.QuickScreen[None]):
+    """A notice that can appear above a widget that notes its sizes."""
+
+    CSS = "#notice { display: none } #noting { height: 1fr }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noting = Noting(id="noting")
+
+    def compose(self) -> ComposeResult:
+        yield Static("A notice\nof two lines", id="notice")
+        yield self.noting
+
+
+class Noting(Static):
+    """Notes every size that it learns of."""
+
+    learnt = 0
+
+    def on_resize(self, event: Resize) -> None:
+        """Note it."""
+        self.learnt = event.size.height
+
+
+async def test_a_new_size_is_reported_though_something_has_scrolled_before_the_layout() -> None:
+    screen = SizesNoted()
+    program = App[None]()
+    async with program.run_test(size=(40, 20)):
+        await program.push_screen(screen)
+        await until(lambda: screen.noting.learnt == 20)
+        screen._compositor.reflow_visible(screen, screen.size)  # as Textual does when something scrolls
+        screen.query_one("#notice").display = True
+        assert screen.noting.region.y == 2  # looks its place up
+        await until(lambda: screen.noting.size.height == 18)
+        await until(lambda: screen.noting.learnt == 18)

@@ -30,7 +30,7 @@ from qwenchat.tui.palette import _thing_lines
 from qwenchat.tui.screens.chat import ChatScreen
 from tests.fakes.scripted import ALL_OF_LOCAL, ScriptedEngine
 from tests.tui.chatting import Chatting, chatting, kept_session
-from tests.tui.screens import until
+from tests.tui.screens import until, words_on
 
 HOST = "10.0.0.5:8080"
 FAR = "@lab/Qwen/Qwen2-72B-Instruct"
@@ -48,12 +48,8 @@ def far(**fields: Any) -> Any:
     return chatting(start=Start(model=FAR), file=f"http://{HOST}/v1#Qwen/Qwen2-72B-Instruct", **fields)
 
 
-def drawn(it: Chatting) -> str:
-    return "\n".join(strip.text.rstrip() for strip in it.app.screen._compositor.render_strips())
-
-
 def asks(it: Chatting) -> bool:
-    return isinstance(it.app.screen, ConsentScreen) and "Send" in drawn(it) and it.app.focused is not None
+    return isinstance(it.app.screen, ConsentScreen) and "Send" in words_on(it.app) and it.app.focused is not None
 
 
 async def begin(it: Chatting, text: str) -> None:
@@ -71,46 +67,46 @@ async def send(it: Chatting) -> None:
 
 async def test_header_empty_chat_and_answer_show_the_host() -> None:
     async with far() as it:
-        await until(lambda: f"✦ Qwen/Qwen2-72B-Instruct @ {HOST}" in drawn(it).splitlines()[0])
-        assert f"Your words go to {HOST}." in drawn(it)
-        assert "stays on this computer" not in drawn(it)
+        await until(lambda: f"✦ Qwen/Qwen2-72B-Instruct @ {HOST}" in words_on(it.app).splitlines()[0])
+        assert f"Your words go to {HOST}." in words_on(it.app)
+        assert "stays on this computer" not in words_on(it.app)
         await begin(it, "Hello?")
         await send(it)
-        await until(lambda: drawn(it).count(f"✦ Qwen/Qwen2-72B-Instruct @ {HOST}") == 2)
+        await until(lambda: words_on(it.app).count(f"✦ Qwen/Qwen2-72B-Instruct @ {HOST}") == 2)
 
 
 async def test_a_model_here_has_no_host_and_everything_stays_on_this_computer() -> None:
     async with chatting() as it:
-        await until(lambda: "Everything stays on this computer." in drawn(it))
+        await until(lambda: "Everything stays on this computer." in words_on(it.app))
         await it.ask("Hello?")
-        assert "@" not in drawn(it)
+        assert "@" not in words_on(it.app)
 
 
 async def test_that_everything_stays_is_only_said_of_a_model_in_this_program() -> None:
     async with chatting(start=Start(model="@box/m")) as it:
-        await until(lambda: "Your words go to 127.0.0.1:8080." in drawn(it))
-        assert "stays on this computer" not in drawn(it)
+        await until(lambda: "Your words go to 127.0.0.1:8080." in words_on(it.app))
+        assert "stays on this computer" not in words_on(it.app)
 
 
 async def test_nothing_stays_here_where_other_machines_compute_parts_or_the_engine_is_gone() -> None:
     settings = Program.here().paths.settings
     config.put(settings, "model.rpc", "10.0.0.7:50052")
     async with chatting(start=Start(model="7b")) as it:
-        await until(lambda: "10.0.0.7:50052 compute parts of each answer." in drawn(it))
-        assert "✦ 7b @ this computer + 10.0.0.7:50052" in drawn(it)
+        await until(lambda: "10.0.0.7:50052 compute parts of each answer." in words_on(it.app))
+        assert "✦ 7b @ this computer + 10.0.0.7:50052" in words_on(it.app)
     async with chatting(start=Start(model="@gone/m")) as it:
-        await until(lambda: "✦ m" in drawn(it))
-        assert "Ask anything." in drawn(it)
-        assert "stays on this computer" not in drawn(it)
+        await until(lambda: "✦ m" in words_on(it.app))
+        assert "Ask anything." in words_on(it.app)
+        assert "stays on this computer" not in words_on(it.app)
 
 
 @pytest.mark.parametrize("width", [40, 56, 80])
 async def test_narrow_screens_shorten_the_model_and_never_the_host(width: int) -> None:
     async with far(size=(width, 24)) as it:
-        await until(lambda: f" {HOST}" in drawn(it).splitlines()[0])
+        await until(lambda: f" {HOST}" in words_on(it.app).splitlines()[0])
         await begin(it, "Hello?")
         await send(it)
-        await until(lambda: sum(f"@ {HOST}" in line for line in drawn(it).splitlines()) == 2)
+        await until(lambda: sum(f"@ {HOST}" in line for line in words_on(it.app).splitlines()) == 2)
 
 
 async def test_answers_of_both_kinds_stand_in_one_chat() -> None:
@@ -121,17 +117,17 @@ async def test_answers_of_both_kinds_stand_in_one_chat() -> None:
         it.chat.session_actions.use_model(HERE)
         await until(lambda: it.chat.session.model == HERE)
         await it.ask("And here?")
-        answers = [line for line in drawn(it).splitlines() if line.strip().startswith("✦")]
+        answers = [line for line in words_on(it.app).splitlines() if line.strip().startswith("✦")]
         assert [HOST in line for line in answers] == [True, False]
 
 
 async def test_nothing_is_sent_before_the_user_agrees_and_it_is_asked_once() -> None:
     async with far() as it:
         await begin(it, "Is this secret?")
-        assert HOST in drawn(it)
-        assert "Qwen2-72B-Instruct" in drawn(it)
-        assert "1 message" in drawn(it)
-        assert "not encrypted" in drawn(it)
+        assert HOST in words_on(it.app)
+        assert "Qwen2-72B-Instruct" in words_on(it.app)
+        assert "1 message" in words_on(it.app)
+        assert "not encrypted" in words_on(it.app)
         assert not it.engine.requests
         assert not it.chat.context.chats.running
         await send(it)
@@ -158,7 +154,7 @@ async def test_a_message_that_is_not_sent_returns_to_the_prompt_with_its_files(k
         await it.pilot.press("enter")
         await until(lambda: asks(it))
         await it.pilot.pause()
-        assert "1 file" in drawn(it) and "a.txt" in drawn(it)
+        assert "1 file" in words_on(it.app) and "a.txt" in words_on(it.app)
         await it.pilot.press(key)
         await until(lambda: it.chat.prompt.text == "Is this secret?")
         assert [file.name for file in it.chat.prompt.attachments] == ["a.txt"]
@@ -171,7 +167,7 @@ async def test_another_model_can_answer_instead() -> None:
     async with far() as it:
         await begin(it, "Is this secret?")
         await it.pilot.click("#model")
-        await until(lambda: isinstance(it.app.screen, ModelScreen) and "guide" in drawn(it))
+        await until(lambda: isinstance(it.app.screen, ModelScreen) and "guide" in words_on(it.app))
         it.engine.file = "0" * 32
         it.app.screen.dismiss(HERE)
         await until(lambda: len(it.engine.requests) == 1)
@@ -250,8 +246,8 @@ async def test_a_comparison_with_a_model_elsewhere_asks_once_and_shows_both() ->
         await it.pilot.click("#send")
         await until(lambda: isinstance(it.app.screen, CompareScreen))
         await until(lambda: len(it.engine.requests) == 2)
-        await until(lambda: f"2 · Qwen/Qwen2-72B-Instruct @ {HOST}" in drawn(it))
-        assert "1 · guide" in drawn(it)
+        await until(lambda: f"2 · Qwen/Qwen2-72B-Instruct @ {HOST}" in words_on(it.app))
+        assert "1 · guide" in words_on(it.app)
 
 
 async def test_a_question_in_another_chat_is_decided_when_that_is_opened() -> None:
@@ -338,20 +334,20 @@ async def test_what_a_server_can_not_continue_is_not_offered() -> None:
         it.chat.session_actions.change(structs.replace(it.chat.session, sampling=Sampling(max_tokens=8)))
         await until(lambda: it.chat.session.sampling.max_tokens == 8)
         await it.ask("Count?")
-        await until(lambda: "Stopped at the token limit" in drawn(it))
+        await until(lambda: "Stopped at the token limit" in words_on(it.app))
         await it.pilot.press("f6")
-        await until(lambda: "answer again" in drawn(it).splitlines()[-1])
-        assert "continue" not in drawn(it)
+        await until(lambda: "answer again" in words_on(it.app).splitlines()[-1])
+        assert "continue" not in words_on(it.app)
         await it.pilot.press("shift+f10")
         await until(lambda: isinstance(it.app.screen, MenuScreen))
-        assert "Continue" not in drawn(it)
+        assert "Continue" not in words_on(it.app)
         await it.pilot.press("escape")
         await it.pilot.press("c")
         await until(lambda: any("can't continue an answer" in said for said in it.said))
         it.chat.session_actions.use_model(HERE)
         it.engine.capabilities = ALL_OF_LOCAL
         await until(lambda: it.chat.session.model == HERE)
-        await until(lambda: "continue" in drawn(it))
+        await until(lambda: "continue" in words_on(it.app))
 
 
 async def test_models_elsewhere_are_completed_and_found_from_what_is_known() -> None:
@@ -362,13 +358,13 @@ async def test_models_elsewhere_are_completed_and_found_from_what_is_known() -> 
     program.remote_engines._write()
     async with chatting() as it:
         it.write("/model @l")
-        await until(lambda: FAR in drawn(it) and HOST in drawn(it))
+        await until(lambda: FAR in words_on(it.app) and HOST in words_on(it.app))
         await it.pilot.press("tab")
         assert it.chat.prompt.text == f"/model {FAR}"
         await it.pilot.press("enter")
         await until(lambda: it.chat.session.model == FAR)
         await it.do("session_settings")
-        await until(lambda: f"Runs on {HOST}" in drawn(it))
+        await until(lambda: f"Runs on {HOST}" in words_on(it.app))
         assert it.app.screen.query_one("#model", Input).value == FAR
         await it.pilot.press("escape")
         titles = [line.title for line in _thing_lines(it.chat)]
@@ -384,7 +380,7 @@ async def test_speeds_are_told_apart_by_host() -> None:
         await until(lambda: it.chat.session.model == HERE)
         await it.ask("And here?")
         await it.do("stats")
-        await until(lambda: "on this computer" in drawn(it) and HOST in drawn(it))
+        await until(lambda: "on this computer" in words_on(it.app) and HOST in words_on(it.app))
 
 
 @dataclass
@@ -400,11 +396,11 @@ async def test_an_estimate_is_marked_as_one() -> None:
     async with chatting(start=Start(model="@box/m")) as it:
         await it.ask("Hello?")
         await until(lambda: it.chat.context.open.view.usage)
-        assert "≈" not in drawn(it)
+        assert "≈" not in words_on(it.app)
         usage = it.chat.context.open.view.usage
         assert usage is not None
         it.chat.context.open.show_usage(structs.replace(usage, exact=False))
-        await until(lambda: f"≈ {usage.used}" in drawn(it))
+        await until(lambda: f"≈ {usage.used}" in words_on(it.app))
 
 
 @dataclass
@@ -431,7 +427,7 @@ async def test_a_broken_answer_is_continued_or_asked_for_again(continues: bool) 
     async with chatting("whole.", start=Start(model="@box/m"), make=Failing, capabilities=can, file=file) as it:
         await it.ask("Why?")
         await until(lambda: "The connection broke off." in it.notice)
-        await until(lambda: ("Continue the answer" if continues else "Ask again") in drawn(it))
+        await until(lambda: ("Continue the answer" if continues else "Ask again") in words_on(it.app))
         assert it.messages[-1].text == "Half "
         await it.pilot.click("#notice-offers Button")
         await until(lambda: len(it.engine.requests) == 2)
@@ -442,8 +438,8 @@ async def test_a_broken_answer_is_continued_or_asked_for_again(continues: bool) 
 async def test_the_key_of_an_engine_can_be_set_where_it_was_refused() -> None:
     async with chatting(start=Start(model="@box/m"), make=Failing) as it:
         await it.ask("Why?")
-        await until(lambda: "Set its key" in drawn(it))
+        await until(lambda: "Set its key" in words_on(it.app))
         buttons = [each for each in it.chat.notice.query(Button) if str(each.label) == "Set its key"]
         buttons[0].press()
-        await until(lambda: isinstance(it.app.screen, EngineScreen) and "Engine box" in drawn(it))
+        await until(lambda: isinstance(it.app.screen, EngineScreen) and "Engine box" in words_on(it.app))
         await until(lambda: it.app.focused is not None and it.app.focused.id == "place")

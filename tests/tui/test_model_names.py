@@ -16,7 +16,7 @@ from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.widgets.prose import Prose
 from tests.fakes.ggufs import write_model
 from tests.tui.chatting import Chatting, chatting, kept_session
-from tests.tui.screens import until
+from tests.tui.screens import until, words_on
 
 NAME = "Qwen2.5 Coder 0.5B Instruct · f32"
 
@@ -26,10 +26,6 @@ def file(tmp_path: Path) -> Path:
     folder = tmp_path / "secret folder"
     folder.mkdir()
     return write_model(folder / "m-q4_k_m.gguf", name="Qwen2.5 Coder 0.5B Instruct")
-
-
-def drawn(it: Chatting) -> str:
-    return "\n".join(strip.text for strip in it.app.screen._compositor.render_strips())
 
 
 def in_system_prompt(it: Chatting) -> bool:
@@ -44,7 +40,7 @@ async def test_a_file_is_shown_by_the_name_in_its_header_and_never_by_its_path(
         monkeypatch.setattr(it.app, "copy_to_clipboard", copied.append)
         await until(lambda: it.chat.header.model == NAME)
         await it.ask("Hi")
-        await until(lambda: drawn(it).count(f"✦ {NAME}") == 2)  # the header and the answer
+        await until(lambda: words_on(it.app).count(f"✦ {NAME}") == 2)  # the header and the answer
         await it.do("copy_chat")
         assert f"**{NAME}**" in copied[0]
         await it.do("session_settings")
@@ -53,7 +49,7 @@ async def test_a_file_is_shown_by_the_name_in_its_header_and_never_by_its_path(
         await it.pilot.press("enter")
         await until(lambda: it.app.screen is it.chat)
         assert it.chat.session.model == str(file)
-        assert "secret" not in drawn(it) + "".join(copied) + "".join(it.said)
+        assert "secret" not in words_on(it.app) + "".join(copied) + "".join(it.said)
 
 
 async def test_a_name_is_read_once_in_a_thread_and_the_file_name_stands_for_it_until_then() -> None:
@@ -119,14 +115,14 @@ async def test_statistics_say_which_window_is_in_force(monkeypatch: pytest.Monke
 
 async def test_a_chat_with_its_own_system_prompt_says_so_and_opens_it(home: Path) -> None:
     async with chatting("Hello.") as it:
-        assert "system prompt" not in drawn(it)
+        assert "system prompt" not in words_on(it.app)
         changed = await it.chat.context.chats.sessions.change(it.chat.session.id, system="Be brief.")
         it.chat.context.open.relabel(changed)
-        await until(lambda: "system prompt" in drawn(it))
+        await until(lambda: "system prompt" in words_on(it.app))
         changed = await it.chat.context.chats.sessions.change(it.chat.session.id, title="A long title " * 8)
         it.chat.context.open.relabel(changed)
-        await until(lambda: "A long title" in drawn(it))
-        assert "guide  system prompt" in drawn(it) and "…" in drawn(it)
+        await until(lambda: "A long title" in words_on(it.app))
+        assert "guide  system prompt" in words_on(it.app) and "…" in words_on(it.app)
         at = str(it.chat.header.render()).index("system prompt")
         await it.pilot.click(it.chat.header, offset=(at + 2, 0))
         await until(lambda: isinstance(it.app.screen, SessionScreen) and in_system_prompt(it))

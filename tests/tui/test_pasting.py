@@ -8,7 +8,7 @@ from textual import events
 
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
-from qwenchat.tui.textual_private import PasteFinder
+from qwenchat.tui.textual_private.terminal_input import PasteFinder
 from tests.tui.chatting import chatting
 from tests.tui.screens import until
 from tests.tui.terminal import CTRL_Q, ENTER, PASTE, PASTED, qwenchat_in_terminal

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenchat.tui.textual_private import TerminalDecoder, guess_encoding
+from qwenchat.tui.textual_private.terminal_input import TerminalDecoder, guess_encoding
 from tests.tui.terminal import CTRL_Q, PASTE, PASTED, Terminal, qwenchat_in_terminal
 from tests.tui.test_terminal_signals import check_given_back
 

@@ -1,4 +1,4 @@
-"""Private parts of Textual are used in one file only, and Textual has an upper bound that the installed one keeps."""
+"""Private parts of Textual are used in one folder only, and Textual has an upper bound that the installed one keeps."""
 
 import ast
 import importlib
@@ -17,15 +17,15 @@ from textual.message_pump import MessagePump
 from textual.widgets import Static
 
 from qwenchat import tui
-from qwenchat.tui.textual_private import buffered
+from qwenchat.tui.textual_private.app import buffered
 
 ROOT = Path(__file__).parents[2]
-ALLOWED = "qwenchat.tui.textual_private"
+ALLOWED = "qwenchat.tui.textual_private."
 
 
 def modules() -> Iterator[ModuleType]:
     for found in pkgutil.walk_packages(tui.__path__, "qwenchat.tui."):
-        if found.name != ALLOWED:
+        if not f"{found.name}.".startswith(ALLOWED):
             yield importlib.import_module(found.name)
 
 

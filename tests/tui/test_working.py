@@ -12,7 +12,7 @@ from qwenchat.tui.dialogs.downloads import DownloadList
 from qwenchat.tui.dialogs.model_list import ModelList
 from qwenchat.tui.palette import ChatPalette
 from qwenchat.tui.screens.chat import ChatScreen
-from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.textual_private.widgets import EndsItsWork
 from qwenchat.tui.widgets.sidebar import Sidebar
 from tests.tui.chatting import chatting
 from tests.tui.screens import until

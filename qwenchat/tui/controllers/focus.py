@@ -14,7 +14,7 @@ from textual.widget import Widget
 from qwenchat.i18n import _
 from qwenchat.tui.actions import Action, Method, Methods, Where, bindings, key_of
 from qwenchat.tui.controllers.context import ChatContext
-from qwenchat.tui.textual_private import add_bindings
+from qwenchat.tui.textual_private.widgets import add_bindings
 from qwenchat.tui.waiting_words import decisions
 from qwenchat.tui.widgets.fields import AreaField, LineField
 from qwenchat.tui.widgets.footer import KeyFooter, KeyHint, key_hints

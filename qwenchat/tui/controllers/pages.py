@@ -17,7 +17,7 @@ from qwenchat.tui.actions import Action, Methods, Where, bindings
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.session_view import ViewChange
-from qwenchat.tui.textual_private import add_bindings
+from qwenchat.tui.textual_private.widgets import add_bindings
 
 if TYPE_CHECKING:
     from qwenchat.tui.widgets.document_panel import DocumentPanel

@@ -22,7 +22,7 @@ from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, plain
 from qwenchat.tui.model_names import ModelNames
-from qwenchat.tui.textual_private import add_bindings
+from qwenchat.tui.textual_private.widgets import add_bindings
 from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
 

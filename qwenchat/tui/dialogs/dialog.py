@@ -23,7 +23,8 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean, clean_line
 from qwenchat.tui import advice
-from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.textual_private.drawing import QuickScreen
+from qwenchat.tui.textual_private.widgets import EndsItsWork
 from qwenchat.tui.widgets.fields import Filter
 from qwenchat.tui.widgets.prose import Prose
 
@@ -57,7 +58,7 @@ class Complaint(Prose):
         self.update("✗ " + clean_line(words, 600))
 
 
-class Dialog(ModalScreen[Result], EndsItsWork):
+class Dialog(ModalScreen[Result], QuickScreen[Result], EndsItsWork):
     """A frame in the middle of the screen; subclasses give its `heading` and `body`."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = "dialog.tcss"

@@ -17,7 +17,7 @@ from qwenchat.runtime.downloads import BackgroundDownloads, Download, DownloadSt
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, plain, relabel
 from qwenchat.tui.dialogs.small import ConfirmScreen
-from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.textual_private.widgets import EndsItsWork
 
 _NAME = 18
 """Cells of a name; a longer one is cut here and shown whole when the user is asked about it."""

@@ -39,7 +39,7 @@ from qwenchat.tui.dialogs.fields import CarefulList, PathSuggester, aligned
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.model_choices import ModelChoice, ModelChoices, headings, model_choices
 from qwenchat.tui.remote_choices import RemoteChoice, SilentEngine, remote_groups
-from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.textual_private.widgets import EndsItsWork
 from qwenchat.tui.widgets.fields import Filter
 
 Choice = ModelChoice | RemoteChoice | SilentEngine

@@ -50,7 +50,8 @@ from qwenchat.tui.controllers.tools import ToolController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.controllers.view_drawer import ViewDrawer, empty_words
 from qwenchat.tui.session_view import ViewChange
-from qwenchat.tui.textual_private import EndsItsWork, QuickScreen, add_bindings
+from qwenchat.tui.textual_private.drawing import QuickScreen
+from qwenchat.tui.textual_private.widgets import EndsItsWork, add_bindings
 from qwenchat.tui.transcript.column import layout_class
 from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
@@ -81,7 +82,7 @@ _LOW = 16
 """Rows below which frames and the empty chat's words go."""
 
 
-class ChatScreen(QuickScreen, EndsItsWork):
+class ChatScreen(QuickScreen[None], EndsItsWork):
     """The screen that stays. Its style sheet is the program's."""
 
     AUTO_FOCUS = "PromptArea"

@@ -27,7 +27,7 @@ from qwenchat.chat.tree import VariantPlace
 from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.model_names import ModelNames
-from qwenchat.tui.textual_private import SteadyScrollView
+from qwenchat.tui.textual_private.drawing import SteadyScrollView
 from qwenchat.tui.transcript.column import Column, LayoutMaker
 from qwenchat.tui.transcript.drawing import Look, Marks, Note
 from qwenchat.tui.transcript.find import Finder

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 
-from qwenchat.tui.textual_private import scroll_within
+from qwenchat.tui.textual_private.drawing import scroll_within
 from qwenchat.tui.transcript.column import Column
 
 Anchor = tuple[str, int]

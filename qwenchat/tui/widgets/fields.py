@@ -16,7 +16,8 @@ from textual.widgets.input import Selection
 from textual.widgets.text_area import EditResult, Location
 
 from qwenchat.text.clusters import boundary, next_boundary, previous_boundary
-from qwenchat.tui.textual_private import SteadyTextArea, own_action
+from qwenchat.tui.textual_private.drawing import SteadyTextArea
+from qwenchat.tui.textual_private.widgets import own_action
 
 
 class LineField(Input):

@@ -24,7 +24,7 @@ from qwenchat.text.clusters import next_boundary
 from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import cells, paragraph_cuts
 from qwenchat.tui.actions import MENU_BUTTON
-from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.textual_private.widgets import EndsItsWork
 from qwenchat.tui.widgets.fields import Filter
 
 if TYPE_CHECKING:
