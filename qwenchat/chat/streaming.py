@@ -126,8 +126,10 @@ class StreamingAnswer:
         return self._fragments[self._stored :]
 
     def mark_stored(self, count: int) -> None:
-        """Note that the first `count` of the unstored fragments are stored."""
-        self._stored += count
+        """Note that the first `count` of the unstored fragments are stored; in a long answer there are thousands."""
+        stored = self._stored + count
+        self._fragments[:stored] = whole = merged(self._fragments[:stored])
+        self._stored = len(whole)
 
     def _grown(self, fragment: Part) -> PartGrew:
         last = self._fragments[-1] if self._fragments else None

@@ -13,6 +13,7 @@ from textual._compositor import Compositor
 from textual._styles_cache import StylesCache
 from textual._text_area_theme import TextAreaTheme
 from textual.app import App, ComposeResult
+from textual.containers import Vertical
 from textual.dom import DOMNode
 from textual.events import Resize
 from textual.geometry import Region
@@ -35,7 +36,7 @@ from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
 from qwenchat.tui.transcript.transcript import Transcript
 from tests.fakes.commands import environment
 from tests.tui.chatting import chatting
-from tests.tui.screens import TranscriptApp, answer, talk, until
+from tests.tui.screens import TranscriptApp, answer, talk, until, words_on
 
 
 def running_timers(program: QwenchatApp) -> set[str]:
@@ -112,6 +113,23 @@ async def test_a_piece_draws_the_lines_that_it_changes_and_lays_nothing_out(
         await pilot.pause()
         assert count["reflow"] == 0
         assert count["strip"] <= 4 * count["lay_out"]  # of the 20 lines that are visible
+
+
+async def test_a_long_answer_keeps_the_drawing_of_a_few_screens_and_draws_the_rest_again() -> None:
+    app = TranscriptApp([answer(0, "\n\n".join(map(str, range(400))))])
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        layout, view = app.transcript.column.layouts[0], app.transcript
+        shown = {view.render_line(0).text.strip()}
+        while view.scroll_y:
+            view.scroll_to(y=view.scroll_y - 20)
+            shown.add(view.render_line(0).text.strip())
+            view.render_lines(view.size.region)
+            assert len(layout.strips) <= 60
+        assert len(shown) > 20
+        view.scroll_end(immediate=True)
+        await pilot.pause()
+        assert any("399" in strip.text for strip in view.render_lines(view.size.region))
 
 
 async def test_a_frame_renders_what_has_changed_and_nothing_else_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,6 +336,35 @@ def test_the_screen_is_imported_without_what_only_answers_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert done.stdout == "[]\n"
+
+
+class Covered(drawing.QuickScreen[None]):
+    """A box in a box, the inner one as large as the outer one but for a line."""
+
+    CSS = "Vertical { height: 1fr } Static { height: 1fr } #last { height: 1 }"
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="outer"):
+            with Vertical(id="inner"):
+                yield Static("words")
+            yield Vertical(id="last")
+
+
+async def test_what_is_covered_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str | None, int]] = []
+    render = StylesCache.render_widget
+
+    def noting(cache: StylesCache, widget: Widget, crop: Region) -> list[Strip]:
+        drawn.append((widget.id or type(widget).__name__, crop.height))
+        return render(cache, widget, crop)
+
+    program = App[None]()
+    async with program.run_test(size=(40, 20)) as pilot:
+        await program.push_screen(Covered())
+        await pilot.pause()
+        monkeypatch.setattr(StylesCache, "render_widget", noting)
+        assert words_on(program).split() == ["words"]
+        assert sorted(drawn) == [("Static", 19), ("last", 1)]
 
 
 class SizesNoted(drawing.QuickScreen[None]):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from qwenchat.chat.events import Delta
-from qwenchat.chat.message import Message, Part, Reasoning, Role, Text, merged
+from qwenchat.chat.message import Message, Part, Reasoning, Role, Text, ToolCall, merged
 from qwenchat.chat.prompt import generated_text, turns_of
 from qwenchat.chat.streaming import StreamingAnswer
 
@@ -78,6 +78,22 @@ def test_what_is_not_stored_yet_is_given_until_it_is_marked() -> None:
     answer.add(Delta(" a", (3,)))
     assert answer.unstored() == [Text(" a", (3,))]
     assert answer.snapshot().parts == (Text("Once upon a", (1, 2, 3)),)
+
+
+def test_what_is_stored_becomes_whole_parts_and_the_rest_is_still_given() -> None:
+    answer = StreamingAnswer(EMPTY)
+    call = ToolCall("1", "now", "{}")
+    for delta in (Delta("On", (1,)), Delta("ce", (2,)), Delta("?", (3,))):
+        answer.add(delta)
+    answer.mark_stored(2)
+    assert answer.unstored() == [Text("?", (3,))]
+    answer.put(call)
+    answer.mark_stored(2)
+    assert answer.unstored() == []
+    answer.add(Delta("Now", (4,)))
+    assert answer.unstored() == [Text("Now", (4,))]
+    assert answer.open_calls == [call]
+    assert answer.snapshot().parts == (Text("Once?", (1, 2, 3)), call, Text("Now", (4,)))
 
 
 def test_a_text_without_tokens_has_none_when_it_grows() -> None:

@@ -4,7 +4,8 @@ It knows no message and no colour; what a view shows, the view decides.
 """
 
 from asyncio import Event, sleep
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from math import ceil
 from typing import Self
 
@@ -194,22 +195,23 @@ class _TightCompositor(Compositor):
     def _render_chops(self, crop: Region, is_rendered_line: Callable[[int], bool]) -> Sequence[Mapping[int, Strip]]:
         """Return the pieces of each line by the cut at which they begin, of the frontmost widget there."""
         chops = [dict.fromkeys(cuts[:-1], Strip([])) for cuts in self.cuts]
-        for _region, part, strips in self._get_renders(crop):
-            for y, strip in zip(part.line_range, strips, strict=False):
-                cuts = [cut for cut in self.cuts[y] if part.x <= cut <= part.right] if is_rendered_line(y) else []
-                pieces = strip.crop(cuts[0] - part.x).divide([cut - cuts[0] for cut in cuts[1:]]) if cuts else []
-                for cut, piece in zip(cuts, pieces, strict=False):
-                    if not chops[y][cut]:
-                        chops[y][cut] = piece
-        return chops
-
-    def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
-        """Yield widgets, from front to back: region, the part of it to draw, and the lines of that part."""
-        crop = crop or self.size.region
         for widget, (region, clip) in self.visible_widgets.items():
             shown = region.intersection(clip)
             part = shown.intersection(Region(shown.x, crop.y, shown.width, crop.height))
-            if part and part.overlaps(crop):
-                yield region, part, widget.render_lines(part.translate(-region.offset))
-                if part.contains_region(crop):
-                    return
+            rows = filter(is_rendered_line, part.line_range if part.overlaps(crop) else ())
+            cuts_of = {y: [cut for cut in self.cuts[y] if part.x <= cut <= part.right] for y in rows}
+            uncovered = {
+                y: cuts
+                for y, cuts in cuts_of.items()
+                if any(start < crop.right and end > crop.x and not chops[y][start] for start, end in pairwise(cuts))
+            }
+            if not uncovered:
+                continue
+            part = Region(part.x, min(uncovered), part.width, max(uncovered) - min(uncovered) + 1)
+            for y, strip in zip(part.line_range, widget.render_lines(part.translate(-region.offset)), strict=False):
+                if cuts := uncovered.get(y, []):
+                    pieces = strip.crop(cuts[0] - part.x).divide([cut - cuts[0] for cut in cuts[1:]])
+                    for cut, piece in zip(cuts, pieces, strict=False):
+                        if not chops[y][cut]:
+                            chops[y][cut] = piece
+        return chops

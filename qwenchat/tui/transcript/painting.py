@@ -15,6 +15,9 @@ from qwenchat.tui.transcript.find import Finder
 from qwenchat.tui.transcript.selecting import highlight, selection_row
 from qwenchat.tui.transcript.viewport import Viewport
 
+_SCREENS = 3
+"""So many heights of the view one message's lines stay painted: one takes 10 KB, and an answer may have thousands."""
+
 
 class Painter:
     """Paints what a viewport shows of a column; `finder` knows what is found there."""
@@ -84,6 +87,8 @@ class Painter:
         strip = strip.apply_offsets(0, selection_row(index, number))
         if marked is None:
             layout.strips[number] = strip
+            if len(layout.strips) > _SCREENS * self._viewport.height:
+                del layout.strips[next(iter(layout.strips))]
         return strip
 
     def _end_mark(self) -> Strip:
