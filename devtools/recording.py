@@ -182,11 +182,15 @@ def _without_spaces(text: str) -> str:
 
 def _search(terminal: Terminal, camera: Camera, script: Script, pace: float) -> None:
     """Search all chats, and go back."""
+    camera.until(lambda: "Enter" in terminal.lines[-1])  # the line of keys is that of the prompt
     terminal.send(F4)
-    camera.until(lambda: "Enter" not in terminal.lines[-1])  # the line of keys is that of the search
+    camera.until(lambda: "Enter" not in terminal.lines[-1])  # it is that of the search
     camera.watch(0.5 * pace)
     camera.type(script.search, 0.15 * pace)
-    camera.until(lambda: any(line[:3].strip() == MARK for line in terminal.lines))
+    found = _without_spaces(script.search)
+    camera.until(
+        lambda: any(line[:3].strip() == MARK for line in terminal.lines) and found in _without_spaces(terminal.text)
+    )
     camera.watch(max(2.0 * pace, _TICK_S))  # what was found is a frame of its own
     terminal.send(ESCAPE)
     camera.watch(0.6 * pace)

@@ -387,7 +387,6 @@ class Transcript(SteadyScrollView, can_focus=True):
                 layout.append(piece.index, piece.fragment)
             self._measure_changed(index)
             self.viewport.repaint(index, layout.unchanged)
-
             if any(isinstance(piece.fragment, ToolCall | ToolResult) for piece in grown):
                 self._count_seconds()
 
