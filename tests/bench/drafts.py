@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.devices import usable_cores
 from qwenchat.engines.local.protocol import DraftModel
+from qwenchat.engines.worker.draft_account import DraftPause
 from qwenchat.engines.worker.draft_model import ModelDrafts
 from qwenchat.engines.worker.llama import LlamaModel
 from tests.bench.lookup import TASKS
@@ -121,6 +122,7 @@ def compare(large: LlamaModel, rounds: int, sampling: Sampling) -> None:
         answered(large, prompt, replace(sampling, max_tokens=8))  # the prompt is prefilled
         for share in SHARES:
             drafted, plain = Measured(), Measured()
+            large.draft_pause = DraftPause()  # each row is a chat, and its rounds are answers
             for _round in range(rounds):
                 small.slots[0].truncate(0)
                 with right_by(share):

@@ -19,8 +19,10 @@ from qwenchat.chat.message import FinishReason
 from qwenchat.chat.sampling import Sampling
 from qwenchat.doctor.models import drafts
 from qwenchat.engines.local.protocol import DraftModel
-from qwenchat.engines.worker.draft_model import FIRST_PAUSE, ModelDrafts
-from qwenchat.engines.worker.llama import MOST_OUTPUTS, LlamaModel, StepCosts
+from qwenchat.engines.worker.draft_account import FIRST_PAUSE, DraftPause
+from qwenchat.engines.worker.draft_model import ModelDrafts
+from qwenchat.engines.worker.llama import LlamaModel
+from qwenchat.engines.worker.step_costs import MOST_OUTPUTS, StepCosts
 from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
 from tests.fakes import ggufs
@@ -80,6 +82,12 @@ def plain(files: Files) -> Iterator[LlamaModel]:
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no measured time decide what is drafted: tiny models take as long as the program around them."""
     monkeypatch.setattr(StepCosts, "learn", lambda costs, tokens, seconds: None)
+
+
+@pytest.fixture(autouse=True)
+def rested(right: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no pause go on from one test to the next."""
+    monkeypatch.setattr(right, "draft_pause", DraftPause())
 
 
 def prompt_of(model: LlamaModel, text: str = "Hello") -> "array[int]":
@@ -148,6 +156,16 @@ def test_a_draft_model_that_is_wrong_or_unsure_pauses(sampling: Sampling, files:
         assert usage.drafted_tokens <= 6 * trials / 2
         if small == files.wrong:
             assert usage.drafted_tokens
+
+
+def test_a_pause_goes_on_in_the_next_answer_unless_that_must_be_repeatable(files: Files) -> None:
+    model = drafting(files, files.wrong)
+    prompt = prompt_of(model)
+    repeatable = structs.replace(LIKELIEST, seed=1)
+    first, second, third = (answered(model, prompt, LIKELIEST).done.usage.drafted_tokens for _answer in range(3))
+    assert first > second and first > third
+    alike = {answered(model, prompt, repeatable).done.usage.drafted_tokens for _answer in range(2)}
+    assert len(alike) == 1 and min(alike) > third
 
 
 def test_a_pause_ends_where_drafts_are_right_again(right: LlamaModel, files: Files) -> None:

@@ -13,8 +13,9 @@ from qwenchat.engines.local.protocol import CHUNK, Generate, Scored, WorkerReply
 from qwenchat.engines.worker.c_api import Abort, bindings
 from qwenchat.engines.worker.cache_slot import EXACT_STEP, CacheSlot
 from qwenchat.engines.worker.generation import FIRST_STEP, SHARED_STEP, GenerationJob
-from qwenchat.engines.worker.llama import MOST_OUTPUTS, LlamaModel
+from qwenchat.engines.worker.llama import LlamaModel
 from qwenchat.engines.worker.schedule import Schedule
+from qwenchat.engines.worker.step_costs import MOST_OUTPUTS
 from tests.fakes.engines import planned
 
 FREE = Sampling(temperature=1.0, max_tokens=1)

@@ -17,8 +17,9 @@ from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.cache_slot import CacheSlot
 from qwenchat.engines.worker.constraint import Constraints
 from qwenchat.engines.worker.generation import GenerationJob
-from qwenchat.engines.worker.llama import MOST_OUTPUTS, LlamaModel
+from qwenchat.engines.worker.llama import LlamaModel
 from qwenchat.engines.worker.schedule import Schedule
+from qwenchat.engines.worker.step_costs import MOST_OUTPUTS
 from tests.fakes import ggufs, guide
 from tests.fakes.answering import NOISE, answered, is_same_but_for_noise, last_logits, load, logits
 from tests.fakes.engines import GREEDY, LIKELIEST

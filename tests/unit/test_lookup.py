@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenchat.engines.worker.draft_account import LONGEST_DRAFT, SHORTEST_DRAFT
-from qwenchat.engines.worker.llama import MOST_OUTPUTS, StepCosts, estimated_cost
 from qwenchat.engines.worker.speculation import Lookup
+from qwenchat.engines.worker.step_costs import MOST_OUTPUTS, StepCosts, estimated_cost
 
 ROOM = 1 << 16
 

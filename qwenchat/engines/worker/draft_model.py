@@ -5,19 +5,19 @@ token again and again, as long as it is sure enough of the whole draft for what 
 guesses leave its KV cache when the next draft begins.
 
 No first token waits for it: it reads the prompt after that, in parts, and drafts nothing before it has caught up. An
-account of what its drafts gained and of the time that they took makes it pause, longer each time, where that is in the
-red. Nothing is sampled here, and no failure of the small model is one of the answer.
+account of what its drafts gained and of the time that they took makes it pause, longer each time and beyond the end of
+the answer, where that is in the red. Nothing is sampled here, and no failure of the small model is one of the answer.
 """
 
-import sys
 import time
 from array import array
 
 from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.cache_slot import EXACT_STEP
 from qwenchat.engines.worker.chances import Chances
-from qwenchat.engines.worker.draft_account import MOST_CREDIT, DraftAccount
-from qwenchat.engines.worker.llama import LlamaModel, Step, estimated_cost
+from qwenchat.engines.worker.draft_account import MOST_CREDIT, DraftAccount, DraftPause
+from qwenchat.engines.worker.llama import LlamaModel, Step
+from qwenchat.engines.worker.step_costs import estimated_cost
 
 READ_PER_TOKEN = 8
 """Tokens that the small model may read for each token of the answer while it catches up: a token read in a long step
@@ -27,8 +27,6 @@ _NEARLY = 32
 """Tokens that are read at once before a draft."""
 LEAST_CHANCE = 0.75
 """Of a token to be drafted, by the small model."""
-FIRST_PAUSE, _LONGEST_PAUSE = 32, 1024
-"""Tokens of the answer without drafts after the account was in the red, twice as many each time."""
 _WEIGHT = 0.2
 """Of a new measurement of the small model's speed."""
 
@@ -39,7 +37,8 @@ class ModelDrafts:
     def __init__(self, model: LlamaModel, small: LlamaModel, tokens: "array[int]", *, is_exact: bool) -> None:
         """Draft what may follow `tokens`, the prompt, to which others append the answer.
 
-        If `is_exact`, the drafts depend on the tokens alone: not on measured times, nor on what was read before.
+        If `is_exact`, the drafts depend on the tokens alone: not on measured times, nor on what was read before, nor on
+        a pause that began in another answer.
         """
         self._model, self._small, self._tokens, self._is_exact = model, small, tokens, is_exact
         self._slot = small.slots[0]
@@ -55,18 +54,18 @@ class ModelDrafts:
         """On the last draft, in the same unit."""
         self._cost = estimated_cost if is_exact else model.step_costs.cost
         self._account = DraftAccount(self._cost)
-        self._pause, self._resumes_at = FIRST_PAUSE, 0
-        """Tokens of the next pause; how long the text is where the last one ends."""
+        self._pause = DraftPause() if is_exact else model.draft_pause
+        self._has_failed = False
 
     def draft(self, most: int) -> "array[int]":
         """Return at most `most` tokens that may follow the text; none where the small model is not sure of one."""
         self._spent = 0.0
-        if len(self._tokens) < self._resumes_at:
+        if self._has_failed or self._pause.goes_on():
             return array("i")
         try:
             return self._draft(most) if self._has_caught_up() else array("i")
         except DecodeFailed:
-            self._resumes_at = sys.maxsize
+            self._has_failed = True
             return array("i")
 
     def _has_caught_up(self) -> bool:
@@ -112,10 +111,9 @@ class ModelDrafts:
         balance = self._account.learn(drafted, accepted, self._spent)
         if balance < 0:
             self._account = DraftAccount(self._cost)
-            self._resumes_at = len(self._tokens) + self._pause
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._pause.begin()
         elif balance >= MOST_CREDIT:
-            self._pause = FIRST_PAUSE
+            self._pause.shorten()
 
     def close(self) -> None:
         """Free llama.cpp's samplers."""

@@ -31,9 +31,10 @@ from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.cache_slot import EXACT_STEP, CacheSlot
 from qwenchat.engines.worker.chances import Chances
 from qwenchat.engines.worker.detokenizer import Detokenizer
-from qwenchat.engines.worker.llama import MOST_OUTPUTS, LlamaModel, Step
+from qwenchat.engines.worker.llama import LlamaModel, Step
 from qwenchat.engines.worker.sampler import Sampler
 from qwenchat.engines.worker.speculation import Speculation
+from qwenchat.engines.worker.step_costs import MOST_OUTPUTS
 
 if TYPE_CHECKING:
     from qwenchat.engines.worker.constraint import Constraint  # it imports llguidance, which most answers don't need

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from qwenchat.engines.worker.cache_slot import CacheSlot
 from qwenchat.engines.worker.draft_account import LONGEST_DRAFT, MOST_CREDIT, DraftAccount
 from qwenchat.engines.worker.draft_model import ModelDrafts
-from qwenchat.engines.worker.llama import LlamaModel, Step, estimated_cost
+from qwenchat.engines.worker.llama import LlamaModel, Step
 from qwenchat.engines.worker.sampler import Sampler
+from qwenchat.engines.worker.step_costs import estimated_cost
 
 GRAMS = (4, 3)
 """How many of the last tokens are looked up, the best first."""
