@@ -169,6 +169,10 @@ class CannotLoad(QwenchatError):
     code = "cannot_load"
 
 
+class BindingMissing(CannotLoad):
+    """llama-cpp-python is not installed or does not work."""
+
+
 class PromptTooLong(WrongUse):
     """One message alone is larger than the context window."""
 

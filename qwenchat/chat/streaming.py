@@ -126,7 +126,7 @@ class StreamingAnswer:
         return self._fragments[self._stored :]
 
     def mark_stored(self, count: int) -> None:
-        """Note that the first `count` of the unstored fragments are stored; in a long answer there are thousands."""
+        """Note that the first `count` of the unstored fragments are stored, and merge them: there may be thousands."""
         stored = self._stored + count
         self._fragments[:stored] = whole = merged(self._fragments[:stored])
         self._stored = len(whole)

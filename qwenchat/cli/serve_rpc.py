@@ -10,6 +10,7 @@ from qwenchat.cli.output import Output
 from qwenchat.cli.serving import refuse_if_offline
 from qwenchat.engines.local.devices import ask_worker, this_host, usable_cores
 from qwenchat.engines.local.lending import Lending, lend, without_rpc
+from qwenchat.engines.local.memory import lacks_memory, memory_error
 from qwenchat.engines.local.process import binding_missing
 from qwenchat.engines.local.protocol import Hello
 from qwenchat.errors import WrongUse
@@ -25,7 +26,8 @@ def lend_machine(program: Program, *, host: str, port: int, threads: int | None,
     address, output = _address(program, host), Output.standard()
     hello = ask_worker()
     if hello is None:
-        raise binding_missing(_("its process ended early"))
+        missing = binding_missing(_("its process ended early"))
+        raise memory_error() if lacks_memory(missing) else missing
     if not hello.rpc:
         raise without_rpc()
     lending = Lending(

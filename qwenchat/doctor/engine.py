@@ -15,6 +15,7 @@ from pathlib import Path
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
 from qwenchat.engines.local.devices import PeerSurvey
+from qwenchat.engines.local.memory import lacks_memory, memory_error
 from qwenchat.engines.local.peers import CMAKE_OPTION
 from qwenchat.engines.local.process import WorkerProcess, install_command
 from qwenchat.engines.local.protocol import Hello
@@ -35,8 +36,13 @@ def llama_cpp(program: Program, *, online: bool) -> Iterator[Finding]:
     try:
         hello = asyncio.run(_hello())
     except (QwenchatError, TimeoutError) as error:
-        words = error.message if isinstance(error, QwenchatError) else _("it does not respond")
-        yield failed("llama.cpp", "llama.cpp", words, then=install_command(), exit_code=ExitCode.CANNOT_LOAD)
+        words, then = _("it does not respond"), install_command()
+        if lacks_memory(error):
+            lacking = memory_error()
+            words, then = lacking.message, lacking.hint
+        elif isinstance(error, QwenchatError):
+            words = error.message
+        yield failed("llama.cpp", "llama.cpp", words, then=then, exit_code=ExitCode.CANNOT_LOAD)
         return
     yield ok("llama.cpp", "llama.cpp", _("it works: llama-cpp-python {version}").format(version=hello.binding))
     yield _build(hello)

@@ -43,24 +43,26 @@ async def test_a_worker_that_gets_no_memory(more_mib: int, tiny: Path, tmp_path:
 
 def test_a_program_that_gets_no_memory(tiny: Path) -> None:
     """64 MiB hold Python and the command, and nothing that answers."""
-    said = _asked_within(64, tiny)
+    said = run_within(64, "ask", "-m", tiny, "--force", "hi")
     assert "not enough memory" in said and "ulimit -v limits it to 67.1 MB" in said
 
 
-def test_a_worker_that_fails_in_other_words(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["ask", "doctor", "serve"])
+def test_a_worker_that_fails_in_other_words(command: str, tiny: Path, tmp_path: Path) -> None:
     """Where addresses are scarce, even the list of installed packages can come back empty."""
     package = tmp_path / "shim" / "llama_cpp"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('no package of this name')")
-    said = _asked_within(900, tiny, PYTHONPATH=f"{ROOT}{os.pathsep}{package.parent}")
+    options: dict[str, list[str | Path]] = {"ask": ["-m", tiny, "--force", "hi"], "serve": ["--rpc"]}
+    said = run_within(900, command, *options.get(command, []), PYTHONPATH=f"{ROOT}{os.pathsep}{package.parent}")
     assert "not enough memory" in said and "ulimit -v limits it to 944 MB" in said
-    assert "llama-cpp-python can't be used" not in said
+    assert "llama-cpp-python can't be used" not in said and "--force-reinstall" not in said
 
 
-def _asked_within(mib: int, model: Path, **more: str) -> str:
-    """Ask in a process with so much room for addresses, see it fail for lack of memory, and return what it says."""
+def run_within(mib: int, *words: str | Path, **more: str) -> str:
+    """Run a command in a process with so much room for addresses, see it fail, and return what it says."""
     done = subprocess.run(
-        [sys.executable, "-c", _LIMITED, str(mib), "ask", "-m", model, "--force", "--max-tokens", "1", "hi"],
+        [sys.executable, "-c", _LIMITED, str(mib), *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -69,4 +71,4 @@ def _asked_within(mib: int, model: Path, **more: str) -> str:
         check=False,
     )
     assert done.returncode == 5, done.stderr
-    return done.stderr
+    return done.stdout + done.stderr

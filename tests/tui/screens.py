@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from textual._context import visible_screen_stack
 from textual.app import App, ComposeResult
+from textual.geometry import Region
 from textual.message import Message as Event
 
 from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
@@ -114,7 +115,15 @@ async def until(state: Callable[[], object], seconds: float = 60) -> None:
         await asyncio.sleep(0.01)
 
 
-def words_on(program: App[Any]) -> str:
-    """All that stands on the screen, as a frame would draw it."""
+def words_on(program: App[Any], part: Region | None = None) -> str:
+    """All that stands on the screen or in a part of it, as a frame would draw it."""
+    part = part or program.screen.region
     visible_screen_stack.set(program._background_screens)  # where a dialog finds what is behind it
-    return "\n".join(strip.text.rstrip() for strip in program.screen._compositor.render_strips())
+    strips = program.screen._compositor.render_strips()[part.y : part.bottom]
+    return "\n".join(strip.crop(part.x, part.right).text.rstrip() for strip in strips)
+
+
+def words_in_dialog(program: App[Any]) -> str:
+    """All that stands in the frame of the dialog that is open; empty as long as none is."""
+    frames = program.screen.query(".frame")
+    return words_on(program, frames.first().region) if frames else ""

@@ -30,7 +30,7 @@ from qwenchat.tui.palette import _thing_lines
 from qwenchat.tui.screens.chat import ChatScreen
 from tests.fakes.scripted import ALL_OF_LOCAL, ScriptedEngine
 from tests.tui.chatting import Chatting, chatting, kept_session
-from tests.tui.screens import until, words_on
+from tests.tui.screens import until, words_in_dialog, words_on
 
 HOST = "10.0.0.5:8080"
 FAR = "@lab/Qwen/Qwen2-72B-Instruct"
@@ -49,7 +49,7 @@ def far(**fields: Any) -> Any:
 
 
 def asks(it: Chatting) -> bool:
-    return isinstance(it.app.screen, ConsentScreen) and "Send" in words_on(it.app) and it.app.focused is not None
+    return isinstance(it.app.screen, ConsentScreen) and "Send" in words_in_dialog(it.app) and it.app.focused is not None
 
 
 async def begin(it: Chatting, text: str) -> None:
@@ -124,10 +124,10 @@ async def test_answers_of_both_kinds_stand_in_one_chat() -> None:
 async def test_nothing_is_sent_before_the_user_agrees_and_it_is_asked_once() -> None:
     async with far() as it:
         await begin(it, "Is this secret?")
-        assert HOST in words_on(it.app)
-        assert "Qwen2-72B-Instruct" in words_on(it.app)
-        assert "1 message" in words_on(it.app)
-        assert "not encrypted" in words_on(it.app)
+        assert HOST in words_in_dialog(it.app)
+        assert "Qwen2-72B-Instruct" in words_in_dialog(it.app)
+        assert "1 message" in words_in_dialog(it.app)
+        assert "not encrypted" in words_in_dialog(it.app)
         assert not it.engine.requests
         assert not it.chat.context.chats.running
         await send(it)
@@ -154,7 +154,7 @@ async def test_a_message_that_is_not_sent_returns_to_the_prompt_with_its_files(k
         await it.pilot.press("enter")
         await until(lambda: asks(it))
         await it.pilot.pause()
-        assert "1 file" in words_on(it.app) and "a.txt" in words_on(it.app)
+        assert "1 file" in words_in_dialog(it.app) and "a.txt" in words_in_dialog(it.app)
         await it.pilot.press(key)
         await until(lambda: it.chat.prompt.text == "Is this secret?")
         assert [file.name for file in it.chat.prompt.attachments] == ["a.txt"]
@@ -167,7 +167,7 @@ async def test_another_model_can_answer_instead() -> None:
     async with far() as it:
         await begin(it, "Is this secret?")
         await it.pilot.click("#model")
-        await until(lambda: isinstance(it.app.screen, ModelScreen) and "guide" in words_on(it.app))
+        await until(lambda: isinstance(it.app.screen, ModelScreen) and "guide" in words_in_dialog(it.app))
         it.engine.file = "0" * 32
         it.app.screen.dismiss(HERE)
         await until(lambda: len(it.engine.requests) == 1)
@@ -246,8 +246,8 @@ async def test_a_comparison_with_a_model_elsewhere_asks_once_and_shows_both() ->
         await it.pilot.click("#send")
         await until(lambda: isinstance(it.app.screen, CompareScreen))
         await until(lambda: len(it.engine.requests) == 2)
-        await until(lambda: f"2 · Qwen/Qwen2-72B-Instruct @ {HOST}" in words_on(it.app))
-        assert "1 · guide" in words_on(it.app)
+        await until(lambda: f"2 · Qwen/Qwen2-72B-Instruct @ {HOST}" in words_in_dialog(it.app))
+        assert "1 · guide" in words_in_dialog(it.app)
 
 
 async def test_a_question_in_another_chat_is_decided_when_that_is_opened() -> None:
@@ -364,7 +364,7 @@ async def test_models_elsewhere_are_completed_and_found_from_what_is_known() -> 
         await it.pilot.press("enter")
         await until(lambda: it.chat.session.model == FAR)
         await it.do("session_settings")
-        await until(lambda: f"Runs on {HOST}" in words_on(it.app))
+        await until(lambda: f"Runs on {HOST}" in words_in_dialog(it.app))
         assert it.app.screen.query_one("#model", Input).value == FAR
         await it.pilot.press("escape")
         titles = [line.title for line in _thing_lines(it.chat)]
@@ -380,7 +380,7 @@ async def test_speeds_are_told_apart_by_host() -> None:
         await until(lambda: it.chat.session.model == HERE)
         await it.ask("And here?")
         await it.do("stats")
-        await until(lambda: "on this computer" in words_on(it.app) and HOST in words_on(it.app))
+        await until(lambda: "on this computer" in words_in_dialog(it.app) and HOST in words_in_dialog(it.app))
 
 
 @dataclass
@@ -441,5 +441,5 @@ async def test_the_key_of_an_engine_can_be_set_where_it_was_refused() -> None:
         await until(lambda: "Set its key" in words_on(it.app))
         buttons = [each for each in it.chat.notice.query(Button) if str(each.label) == "Set its key"]
         buttons[0].press()
-        await until(lambda: isinstance(it.app.screen, EngineScreen) and "Engine box" in words_on(it.app))
+        await until(lambda: isinstance(it.app.screen, EngineScreen) and "Engine box" in words_in_dialog(it.app))
         await until(lambda: it.app.focused is not None and it.app.focused.id == "place")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from qwenchat.engines.local.devices import ControlGroups, process_limits, this_host
-from qwenchat.errors import CannotLoad, EngineDied, Recovery
+from qwenchat.errors import BindingMissing, CannotLoad, EngineDied, Recovery
 from qwenchat.i18n import _
 from qwenchat.text.safe import human_size
 
@@ -25,18 +25,15 @@ _WORKER = 1 << 30
 def lacks_memory(error: BaseException, log: Sequence[str] = (), needed: int = 0) -> bool:
     """Return whether an error, or a worker with this log that died of it, means that memory could not be had.
 
-    A process whose address space is limited may die without a word.
+    A process whose address space is limited may die without a word, or fail to start in any words, such as those of a
+    package that is not installed.
     """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN)):
         return True
-    if any(_SIGNS.search(line) for line in (*log, *([str(error)] if process_limits() else []))):
+    limits = [size for size, _command in process_limits()]
+    if any(_SIGNS.search(line) for line in (*log, *([str(error)] if limits else []))):
         return True
-    return isinstance(error, EngineDied) and may_lack_addresses(needed)
-
-
-def may_lack_addresses(needed: int = 0) -> bool:
-    """Return whether the limits of each process may be too low for a worker, with a model of `needed` bytes."""
-    return any(size < needed + _WORKER for size, _command in process_limits())
+    return isinstance(error, EngineDied | BindingMissing) and bool(limits) and min(limits) < needed + _WORKER
 
 
 def memory_error(name: str = "", *, needed: int = 0, recoveries: tuple[Recovery, ...] = ()) -> CannotLoad:

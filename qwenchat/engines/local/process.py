@@ -17,7 +17,7 @@ from pathlib import Path
 from qwenchat.children import start_module
 from qwenchat.engines.local.link import CLOSE_S, WorkerLink
 from qwenchat.engines.local.protocol import Hello, RequestFailed, WorkerReply
-from qwenchat.errors import CannotLoad, EngineDied, FileError, QwenchatError
+from qwenchat.errors import BindingMissing, EngineDied, FileError, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
 from qwenchat.text.safe import clean, clean_line
@@ -83,7 +83,7 @@ class WorkerProcess(WorkerLink):
     def _take(self, reply: WorkerReply) -> None:
         if isinstance(reply, Hello):
             self._hello.set_result(reply)
-        elif isinstance(reply, RequestFailed) and reply.kind == "binding" and not _may_lack_addresses():
+        elif isinstance(reply, RequestFailed) and reply.kind == "binding":
             self._hello.set_exception(binding_missing(reply.detail))
 
     async def _ended(self) -> None:
@@ -99,10 +99,9 @@ class WorkerProcess(WorkerLink):
     def _failed_start(self) -> QwenchatError:
         """Return the error for a worker that ended before its Hello: the binding is broken, unless it was killed.
 
-        A binding that was compiled for another processor ends by SIGILL. Where addresses are scarce, a sound one fails
-        in any words, such as those of a package that is not installed.
+        A binding that was compiled for another processor ends by SIGILL.
         """
-        if self._child.returncode in (-signal.SIGKILL, -signal.SIGTERM) or _may_lack_addresses():
+        if self._child.returncode in (-signal.SIGKILL, -signal.SIGTERM):
             return self._death()
         lines = self._log.last_lines()
         how = how_it_ended(self._child.returncode)
@@ -127,12 +126,6 @@ def how_it_ended(code: int | None) -> str:
         return _("with exit code {code}").format(code=code)
     names = {number.value: number.name for number in signal.Signals}
     return _("by signal {number}").format(number=names.get(-code, str(-code)))
-
-
-def _may_lack_addresses() -> bool:
-    from qwenchat.engines.local.memory import may_lack_addresses  # noqa: PLC0415 - most workers start
-
-    return may_lack_addresses()
 
 
 class WorkerLog:
@@ -168,9 +161,9 @@ class WorkerLog:
         return [clean(line) for line in text.splitlines() if line.strip()][-LAST_LINES:]
 
 
-def binding_missing(detail: str) -> CannotLoad:
+def binding_missing(detail: str) -> BindingMissing:
     """Return the error for an installation in which llama-cpp-python does not work."""
-    return CannotLoad(
+    return BindingMissing(
         _("llama-cpp-python can't be used: {detail}.").format(detail=clean_line(detail, 500).rstrip(".")),
         _("Install it again: {command}").format(command=install_command()),
     )

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Self
 
 from rich.console import RenderableType
-from textual._compositor import ChopsUpdate, Compositor, ReflowResult
+from textual._compositor import ChopsUpdate, Compositor, CompositorMap, ReflowResult
 from textual._text_area_theme import TextAreaTheme
 from textual.geometry import Region, Size
 from textual.screen import UPDATE_PERIOD, Screen, ScreenResultType
@@ -151,20 +151,24 @@ class _TightCompositor(Compositor):
 
     def __init__(self) -> None:
         super().__init__()
-        self._reported: dict[Widget, Size] = {}
-        """The sizes that widgets had after the last layout, and learnt of."""
+        self._laid_out: CompositorMap = {}
+        """Where everything was after the last layout."""
 
     def reflow(self, parent: Widget, size: Size) -> ReflowResult:
-        """Lay everything out, and return each widget that is new or has a new size since that was last done.
+        """Lay everything out, and return which widgets are new or have a new size since that was last done.
 
-        Textual compares with a map that is made in between when something has scrolled and a widget's place is looked
-        up. It has the new sizes already, so that they would be reported to nobody.
+        Textual compares with a map that it makes in between when something has scrolled and a widget's place is looked
+        up. That one has the new places already: nobody would learn of them, and what has moved would not be drawn.
         """
-        hidden, shown, resized = super().reflow(parent, size)
-        before = self._reported
-        self._reported = {widget: geometry.region.size for widget, geometry in self._full_map.items()}
-        resized |= {widget for widget, size in self._reported.items() if before.get(widget, size) != size}
-        return ReflowResult(hidden, shown | (self._reported.keys() - before.keys()), resized)
+        self._full_map = self._laid_out
+        result = super().reflow(parent, size)
+        self._laid_out = self._full_map
+        return result
+
+    def clear(self) -> None:
+        """Remove all references to widgets."""
+        super().clear()
+        self._laid_out = {}
 
     @property
     def cuts(self) -> list[list[int]]:

@@ -44,7 +44,7 @@ class TranslatedPalette(CommandPalette):
 
 
 class EndsItsWork(Widget):
-    """A second base for a widget that runs workers: they end before the widget is taken apart.
+    """A further base for a widget that runs workers: they end before the widget is taken apart.
 
     Textual cancels a widget's workers only once its children are gone; a worker that comes back in between looks for
     them in vain, which ends the program. The internal message `Prune` comes before that. Only coroutines end with

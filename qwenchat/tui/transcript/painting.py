@@ -1,6 +1,7 @@
 """Paints the lines of the transcript that are visible: words, what is selected and found in them, the mark of the end.
 
-A line that the mouse does not select in is painted once and then comes from its message's cache. No widget here.
+A line that the mouse does not select in comes from its message's cache, which has the lines painted last. No widget
+here.
 """
 
 from collections.abc import Iterable, Mapping
