@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from qwenchat.chat.message import Message, Status
+from msgspec.structs import replace
+
+from qwenchat.chat.message import Message, Status, Text, text_parts
 from qwenchat.chat.ports import Engine
 from qwenchat.errors import NotFound
 from qwenchat.runtime.load_options import LoadOptions
@@ -179,3 +181,15 @@ async def test_continue_beside_a_stopped_answer_picks_it_and_goes_on() -> None:
         await it.idle()
         assert it.texts[-1].startswith("slow") and it.texts[-1].endswith("By the guide.")
         assert len(it.variants()) == 3
+
+
+async def test_what_comes_while_it_closes_is_shown_nowhere() -> None:
+    async with comparing() as it:
+        await it.compare("other")
+        await until(lambda: it.compared[1] == ("other", "By other."))
+        dialog, pane = it.dialog, it.panes[1]
+        (answer,) = pane.messages
+        await dialog.query_one(".frame").remove()
+        dialog.append(answer.id, Text(" More."), index=0, offset=len(answer.text))
+        dialog.update_variant(replace(answer, parts=text_parts("Another text.")))
+        assert [message.text for message in pane.messages] == ["By other."]

@@ -127,13 +127,13 @@ class CompareScreen(Dialog[Picked | None]):
         index = ids.index(message.id) if message.id in ids else len(ids) - 1
         self._variants[index] = message
         for at, shown in enumerate(self._shown):
-            if shown == index or not self._is_writing:
+            if self._panes[at].is_attached and (shown == index or not self._is_writing):  # while it closes, no pane is
                 self._show(at)
 
     def append(self, message_id: str, fragment: Part, *, index: int, offset: int) -> None:
         """Let a variant grow as it streams."""
         for pane, shown in zip(self._panes, self._shown, strict=True):
-            if self._variants[shown].id == message_id:
+            if pane.is_attached and self._variants[shown].id == message_id:
                 pane.append(message_id, fragment, index=index, offset=offset)
 
     def show_activity(self, words: str) -> None:
