@@ -138,7 +138,8 @@ def record(script: Script, pace: float = 1.0) -> list[Frame]:
             TERM="xterm-256color",
             COLORTERM="truecolor",
         )
-        env.pop("NO_COLOR", None)
+        for name in ("NO_COLOR", "COLUMNS", "LINES"):  # the recording has its own colours and size
+            env.pop(name, None)
         play = f"from devtools.recording import play; play({script.scene.language!r}, {pace})"
         terminal = Terminal([sys.executable, "-c", play], COLUMNS, ROWS, env)
         try:
