@@ -5,6 +5,7 @@ msgspec would say it in its own English, with names of Python's types. Nothing i
 
 import tomllib
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -138,8 +139,6 @@ def _unknown(key: str, value: dict[str, Any], kind: inspect.StructType) -> str:
     known = {field.encode_name for field in kind.fields}
     for name in value:
         if kind.forbid_unknown_fields and name not in known:
-            from difflib import get_close_matches  # noqa: PLC0415 - the first frame waits for this module
-
             near = get_close_matches(name, known, 1)
             words = _('"{key}" is unknown; "{near}" is close to it') if near else _('"{key}" is unknown')
             return words.format(key=_inner(key, name), near=_inner(key, *near))

@@ -36,12 +36,11 @@ def llama_cpp(program: Program, *, online: bool) -> Iterator[Finding]:
     try:
         hello = asyncio.run(_hello())
     except (QwenchatError, TimeoutError) as error:
-        words, then = _("it does not respond"), install_command()
+        then = install_command()
         if lacks_memory(error):
-            lacking = memory_error()
-            words, then = lacking.message, lacking.hint
-        elif isinstance(error, QwenchatError):
-            words = error.message
+            error = memory_error()
+            then = error.hint
+        words = error.message if isinstance(error, QwenchatError) else _("it does not respond")
         yield failed("llama.cpp", "llama.cpp", words, then=then, exit_code=ExitCode.CANNOT_LOAD)
         return
     yield ok("llama.cpp", "llama.cpp", _("it works: llama-cpp-python {version}").format(version=hello.binding))

@@ -1,7 +1,5 @@
 """Memory that can't be had is called that, with the numbers, wherever the worker or the program runs into it."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +10,8 @@ from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
-from tests.fakes.commands import ROOT, environment
+from tests.cli.test_broken_binding import broken
+from tests.fakes.commands import ROOT, qwenchat
 from tests.fakes.engines import planned
 
 pytestmark = pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="this system has no such limit")
@@ -20,7 +19,7 @@ _LIMITED = """
 import os, resource, sys
 limit = int(sys.argv[1]) << 20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-os.execv(sys.executable, [sys.executable, "-m", "qwenchat", *sys.argv[2:]])
+os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -43,32 +42,21 @@ async def test_a_worker_that_gets_no_memory(more_mib: int, tiny: Path, tmp_path:
 
 def test_a_program_that_gets_no_memory(tiny: Path) -> None:
     """64 MiB hold Python and the command, and nothing that answers."""
-    said = run_within(64, "ask", "-m", tiny, "--force", "hi")
+    said = failing_within(64, "ask", "-m", tiny, "--force", "hi")
     assert "not enough memory" in said and "ulimit -v limits it to 67.1 MB" in said
 
 
 @pytest.mark.parametrize("command", ["ask", "doctor", "serve"])
 def test_a_worker_that_fails_in_other_words(command: str, tiny: Path, tmp_path: Path) -> None:
     """Where addresses are scarce, even the list of installed packages can come back empty."""
-    package = tmp_path / "shim" / "llama_cpp"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ImportError('no package of this name')")
     options: dict[str, list[str | Path]] = {"ask": ["-m", tiny, "--force", "hi"], "serve": ["--rpc"]}
-    said = run_within(900, command, *options.get(command, []), PYTHONPATH=f"{ROOT}{os.pathsep}{package.parent}")
+    said = failing_within(900, command, *options.get(command, []), path=broken("half there", tmp_path))
     assert "not enough memory" in said and "ulimit -v limits it to 944 MB" in said
     assert "llama-cpp-python can't be used" not in said and "--force-reinstall" not in said
 
 
-def run_within(mib: int, *words: str | Path, **more: str) -> str:
-    """Run a command in a process with so much room for addresses, see it fail, and return what it says."""
-    done = subprocess.run(
-        [sys.executable, "-c", _LIMITED, str(mib), *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=environment(**more),
-        timeout=120,
-        check=False,
-    )
+def failing_within(mib: int, *words: str | Path, path: str = str(ROOT)) -> str:
+    """Run a command with so much room for addresses, see that it can't load a model, and return what it says."""
+    done = qwenchat(*words, by=(sys.executable, "-c", _LIMITED, str(mib)), PYTHONPATH=path)
     assert done.returncode == 5, done.stderr
     return done.stdout + done.stderr

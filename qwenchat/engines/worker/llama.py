@@ -93,8 +93,8 @@ class LlamaModel:
         self._add_loras(plan)
         c.llama_set_abort_callback(self.ctx, ctypes.cast(abort.callback, c.ggml_abort_callback), abort.data)
         self.draft_model: LlamaModel | None = None
-        self.draft_pause = DraftPause()
         """The small model that guesses what this one will say."""
+        self.draft_pause = DraftPause()
         self.draft_name = plan.draft.name if plan.draft else ""
         self.draft_fault: DraftFault | None = None
         """Why it is not used, where the plan has one."""
