@@ -34,7 +34,7 @@ from qwenchat.tui.actions import actions, clashes
 from qwenchat.tui.advice import advice
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.screens.chat import ChatScreen
-from qwenchat.tui.textual_private.app import GuardedApp, write_window_title
+from qwenchat.tui.textual_private.app import GuardedApp, until_screen_is_ready, write_window_title
 from qwenchat.tui.textual_private.terminal_input import UnreadableInput
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
 
@@ -208,6 +208,7 @@ class QwenchatApp(GuardedApp):
         if isinstance(event, events.InputEvent):
             self._wake_caret()
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            await until_screen_is_ready(self)
             screen = next(reversed(self.screen_stack), None)
             if isinstance(screen, ChatScreen):
                 screen.focusing.lead_to_prompt(event)

@@ -16,6 +16,7 @@ from qwenchat.models.folders import ModelFolders
 from qwenchat.runtime.program import Program
 from qwenchat.tui.dialogs.dialog import Dialog
 from qwenchat.tui.model_names import ModelNames
+from qwenchat.tui.textual_private.app import until_screen_is_ready
 from qwenchat.tui.themes import load_all
 from tests.tui.screens import words_on
 
@@ -49,8 +50,10 @@ class DialogApp(App[None]):
 
     async def on_event(self, event: events.Event) -> None:
         """Do as the program does."""
-        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded and isinstance(self.screen, Dialog):
-            self.screen.lead_to_filter(event)
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            await until_screen_is_ready(self)
+            if isinstance(self.screen, Dialog):
+                self.screen.lead_to_filter(event)
         await super().on_event(event)
 
     def _keep(self, result: object) -> None:

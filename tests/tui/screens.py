@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from textual import events
 from textual._context import visible_screen_stack
 from textual.app import App, ComposeResult
+from textual.errors import NoWidget
 from textual.geometry import Region
 from textual.message import Message as Event
+from textual.screen import Screen
 
 from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
 from qwenchat.i18n import use_language
@@ -113,6 +116,31 @@ async def until(state: Callable[[], object], seconds: float = 60) -> None:
     while not state():
         assert time.monotonic() < end, "the state did not come"
         await asyncio.sleep(0.01)
+
+
+def is_open(program: App[Any], kind: type[Screen[Any]]) -> bool:
+    """Whether a dialog is on top, with all that is in it."""
+    return isinstance(program.screen, kind) and program.screen.is_mounted
+
+
+async def click(program: App[Any], target: str) -> None:
+    """Click the middle of a widget once it is seen, where it is then; a pilot looks, and clicks there later."""
+    widget = program.screen.query_one(target)
+
+    def place() -> tuple[int, int]:
+        region = widget.region
+        return region.x + region.width // 2, region.y + region.height // 2
+
+    def is_seen() -> bool:
+        try:
+            at_place, _region = program.get_widget_at(*place())
+            return widget in at_place.ancestors_with_self and not widget.has_class("-active")  # as after a click
+        except NoWidget:
+            return False
+
+    await until(is_seen)
+    for event in (events.MouseDown, events.MouseUp):
+        program.post_message(event(None, *place(), 0, 0, 1, False, False, False))
 
 
 def words_on(program: App[Any], part: Region | None = None) -> str:

@@ -9,7 +9,7 @@ from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.tui.dialogs.model import ModelScreen
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 OTHER_MODEL = Recovery(RecoveryKind.OTHER_MODEL)
 LONG = "slow " * 400
@@ -48,7 +48,7 @@ async def test_another_model_answers_what_failed_and_till_then_the_notice_stays(
         await it.pilot.press("enter")
         await until(lambda: it.chat.query("#notice Button"))
         it.chat.query("#notice Button").last(Button).press()
-        await until(lambda: isinstance(it.app.screen, ModelScreen))
+        await until(lambda: is_open(it.app, ModelScreen))
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
         assert "too large" in it.notice

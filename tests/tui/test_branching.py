@@ -8,7 +8,7 @@ from qwenchat.errors import QwenchatError
 from qwenchat.tui.dialogs.branches import BranchesScreen
 from qwenchat.tui.dialogs.export import ExportScreen
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 OLD = ["A", "One.", "B", "Two.", "C", "Three."]
 
@@ -141,7 +141,7 @@ async def test_branches_are_listed_with_what_each_alone_has_and_enter_opens_one(
         await it.ask("D")
         it.write("/branches")
         await it.pilot.press("enter")
-        await until(lambda: isinstance(it.app.screen, BranchesScreen))
+        await until(lambda: is_open(it.app, BranchesScreen))
         await until(lambda: it.app.screen.query("OptionList"))
         listed = it.app.screen.query_one(OptionList)
         await until(lambda: listed.option_count == 2)
@@ -162,7 +162,7 @@ async def test_a_click_on_the_number_of_variants_or_on_the_line_lists_the_branch
             lines = [view.render_line(y).text for y in range(view.size.height)]
             y = next(y for y, line in enumerate(lines) if words in line)
             await it.pilot.click(view, offset=(lines[y].index(words) + 1, y))
-            await until(lambda: isinstance(it.app.screen, BranchesScreen))
+            await until(lambda: is_open(it.app, BranchesScreen))
             await it.pilot.press("escape")
             await until(lambda: it.app.screen is it.chat)
 
@@ -170,7 +170,7 @@ async def test_a_click_on_the_number_of_variants_or_on_the_line_lists_the_branch
 async def test_the_list_of_a_chat_with_one_branch_says_how_to_begin_another() -> None:
     async with chatting() as it:
         await it.do("branches")
-        await until(lambda: isinstance(it.app.screen, BranchesScreen))
+        await until(lambda: is_open(it.app, BranchesScreen))
         await until(lambda: "one branch" in " ".join(str(text.content) for text in it.app.screen.query(Static)))
 
 
@@ -180,7 +180,7 @@ async def test_the_export_says_what_it_leaves_out() -> None:
         await it.do("branch")
         await it.ask("D")
         await it.do("export")
-        await until(lambda: isinstance(it.app.screen, ExportScreen))
+        await until(lambda: is_open(it.app, ExportScreen))
         note = it.app.screen.query_one("#left-out", Static)
         await until(lambda: "4 messages on other branches are left out." in str(note.content) and note.display)
         it.app.screen.query_one("#branches", Select).value = True

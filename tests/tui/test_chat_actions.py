@@ -17,7 +17,7 @@ from qwenchat.tui.dialogs.export import ExportScreen
 from qwenchat.tui.dialogs.small import TextScreen
 from qwenchat.tui.widgets.prose import Prose
 from tests.tui.chatting import Chatting, chatting, kept_session
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 from tests.tui.terminal import CTRL_Q, qwenchat_in_terminal
 
 
@@ -132,7 +132,7 @@ async def test_tags_are_changed_as_one_line_of_words(fishes: Session) -> None:
     async with chatting() as it:
         await in_list(it, fishes.id)
         await it.pilot.press("#")
-        await until(lambda: isinstance(it.app.screen, TextScreen))
+        await until(lambda: is_open(it.app, TextScreen))
         await until(lambda: it.app.screen.query(Input))
         assert it.app.screen.query_one(Input).value == "sea"
         it.app.screen.query_one(Input).value = "#sea, 鱼， sea, salt  food"
@@ -141,7 +141,7 @@ async def test_tags_are_changed_as_one_line_of_words(fishes: Session) -> None:
         assert kept(it, fishes.id).tags == ("sea", "鱼", "salt food")
         await in_list(it, fishes.id)
         await it.pilot.press("#")
-        await until(lambda: isinstance(it.app.screen, TextScreen))
+        await until(lambda: is_open(it.app, TextScreen))
         await it.pilot.press("x", "escape")
         await until(lambda: it.app.screen is it.chat)
         assert kept(it, fishes.id).tags == ("sea", "鱼", "salt food")
@@ -182,7 +182,7 @@ async def test_the_chat_under_the_cursor_is_exported_not_the_open_one(
         await it.ask("Open here")
         await in_list(it, fishes.id)
         await it.pilot.press("x")
-        await until(lambda: isinstance(it.app.screen, ExportScreen) and it.app.screen.query_one(Input).value)
+        await until(lambda: is_open(it.app, ExportScreen) and it.app.screen.query_one(Input).value)
         it.app.screen.query_one("#write", Button).press()
         await until(lambda: it.app.screen is it.chat)
         assert "Plants." in (tmp_path / "Fishes.md").read_text("utf-8")

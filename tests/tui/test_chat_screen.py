@@ -10,10 +10,12 @@ from textual.widgets import Input
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Where
 from qwenchat.tui.app import Start
+from qwenchat.tui.dialogs.small import TextScreen
+from qwenchat.tui.dialogs.theme import ThemeScreen
 from qwenchat.tui.palette import ActionProvider, action_lines
 from qwenchat.tui.transcript.document_view import DocumentView
 from tests.tui.chatting import chatting, kept_session
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 
 async def test_a_bug_is_told_and_takes_no_words_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +86,7 @@ async def test_code_is_saved_and_a_home_that_nobody_has_is_told(tmp_path: Path) 
         await it.ask("A")
         for name in ("~nobody-of-that-name/x.py", str(tmp_path / "x.py")):
             await it.do("save_code")
-            await until(lambda: it.app.screen is not it.chat and it.app.screen.query(Input))
+            await until(lambda: is_open(it.app, TextScreen))
             it.app.screen.query_one(Input).value = name
             await it.pilot.press("enter")
             await until(lambda: it.app.screen is it.chat)
@@ -111,7 +113,7 @@ async def test_a_theme_stays_for_this_run_where_the_settings_cannot_be_written(h
         (home / "config").mkdir(parents=True, exist_ok=True)
         (home / "config" / "config.toml").write_text("[model")
         await it.do("themes")
-        await until(lambda: it.app.screen is not it.chat)
+        await until(lambda: is_open(it.app, ThemeScreen))
         await it.app.screen.dismiss("paper")
         await until(lambda: any("not valid TOML" in said for said in it.said))
         assert it.app.theme == "paper"

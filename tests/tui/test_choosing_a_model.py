@@ -15,13 +15,13 @@ from qwenchat.tui.dialogs.dialog import Complaint
 from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
 from qwenchat.tui.dialogs.model import ModelScreen, WelcomeScreen
 from qwenchat.tui.dialogs.model_list import ModelList
-from qwenchat.tui.dialogs.small import ConfirmScreen
+from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.model_choices import model_choices
 from tests.fakes.ggufs import write_model
 from tests.fakes.pulling import NAME, REPO
 from tests.fakes.standin_hub import StandIn, Trouble
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
-from tests.tui.screens import until
+from tests.tui.screens import click, is_open, until
 
 LARGE = "Qwen/Qwen2-72B-Instruct-GGUF"
 
@@ -124,10 +124,9 @@ async def test_a_download_from_the_first_screen_to_its_use(
         await pilot.press(*"7b:q4_k_m", "enter")
         await until(lambda: (d := downloads.get("7b:q4_k_m")) and d.fraction == 0.5)
         await until(lambda: "50%" in app.words and "Downloading…" in app.words)
-        await pilot.click("#turn")
+        await click(app, "#turn")
         await until(lambda: "paused" in app.words and "Resume" in app.words)
-        await until(lambda: not app.screen.query_one("#turn").has_class("-active"))
-        await pilot.click("#turn")
+        await click(app, "#turn")
         await until(lambda: "On this computer" in app.words)
         await until(lambda: "Use 7b:q4_k_m" in app.words)
         await pilot.press("enter")
@@ -177,7 +176,7 @@ async def test_a_relative_s_licence_is_accepted_before_its_download(
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app))
         await pilot.press(*"coder-3b:q4_k_m", "enter")
-        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await until(lambda: is_open(app, ConfirmScreen))
         await until(lambda: "Qwen Research licence" in app.words)
         assert not downloads.all()
 
@@ -207,11 +206,11 @@ async def test_giving_a_download_up_is_asked_first(
     standin.troubles.append(Trouble(cut=1000, stall=True))
     downloads.start("7b:q4_k_m")
     app = DialogApp(DownloadsScreen(downloads))
-    async with app.run_test() as pilot:
+    async with app.run_test():
         await until(lambda: app.screen.query(DownloadRow))
-        await pilot.click("#cancel")
-        await until(lambda: isinstance(app.screen, ConfirmScreen))
-        await pilot.click("#yes")
+        await click(app, "#cancel")
+        await until(lambda: is_open(app, ConfirmScreen))
+        await click(app, "#yes")
         await until(lambda: not downloads.all())
         await until(lambda: not app.screen.query(DownloadRow))
 
@@ -223,14 +222,14 @@ async def test_a_licence_is_accepted_before_a_download(
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app))
         await pilot.press(*"72b:q2_k", "enter")
-        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await until(lambda: is_open(app, ConfirmScreen))
         await until(lambda: "Tongyi Qianwen licence" in app.words and "https://" in app.words)
         await pilot.press("escape")
-        await until(lambda: isinstance(app.screen, ModelScreen))
+        await until(lambda: is_open(app, ModelScreen))
         assert not downloads.all() and not standin.log
         await pilot.press("enter")
-        await until(lambda: isinstance(app.screen, ConfirmScreen))
-        await pilot.click("#yes")
+        await until(lambda: is_open(app, ConfirmScreen))
+        await click(app, "#yes")
         await until(lambda: (d := downloads.get("72b:q2_k")) and d.state is DownloadState.FAILED)
         await until(lambda: said(app))
 
@@ -240,10 +239,10 @@ async def test_what_does_not_fit_is_asked_about(program: StillProgram, downloads
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app))
         await pilot.press(*"57b-a14b:q8", "enter")
-        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await until(lambda: is_open(app, ConfirmScreen))
         await until(lambda: "does not fit this computer" in app.words)
         await pilot.press("enter")
-        await until(lambda: isinstance(app.screen, ModelScreen))
+        await until(lambda: is_open(app, ModelScreen))
         assert not downloads.all()
 
 
@@ -263,14 +262,14 @@ async def test_a_file_on_the_disk(program: StillProgram, downloads: BackgroundDo
     app = DialogApp(ModelScreen(program, "", downloads))
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app))
-        await pilot.click("#file")
-        await until(lambda: not isinstance(app.screen, ModelScreen))
+        await click(app, "#file")
+        await until(lambda: is_open(app, TextScreen))
         for name, says in (("~nobody-here/x.gguf", "~nobody-here"), (str(tmp_path / "none.gguf"), "none.gguf")):
             app.screen.query_one(Input).value = name
             await pilot.press("enter")
             await until(partial(complains, app, says))
-            await pilot.click("#file")
-            await until(lambda: not isinstance(app.screen, ModelScreen))
+            await click(app, "#file")
+            await until(lambda: is_open(app, TextScreen))
         field = app.screen.query_one(Input)
         field.value = str(tmp_path / "模")
         field.cursor_position = len(field.value)
@@ -301,7 +300,7 @@ async def test_the_welcome_offers_the_guide_first_and_beside_it_the_recommended_
         await until(lambda: "Download the recommended model (4.68 GB)" in app.words)
         await until(lambda: app.focused is app.screen.query_one("#guide"))
         assert app.words.index("Try it now with the built-in guide") < app.words.index("Download the recommended")
-        await pilot.click("#recommended")
+        await click(app, "#recommended")
         await until(lambda: [download.reference for download in downloads.all()] == ["7b:q4_k_m"])
         app.screen.query_one("#guide").focus()
         await pilot.press(*"1.5b")  # typing goes to the filter, wherever the focus is

@@ -14,7 +14,7 @@ from qwenchat.tui.dialogs.compare import CompareScreen, VariantPane
 from qwenchat.tui.widgets.prose import Prose
 from tests.fakes.scripted import ScriptedEngine
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import click, until
 
 LONG = "slow " * 400
 SLOW = "72b"
@@ -114,7 +114,7 @@ async def test_the_second_answer_is_on_disk_while_it_is_written_and_its_speed_is
         await until(
             lambda: any("tokens/s" in str(words.content) for words in it.dialog.query(".activity").results(Prose))
         )
-        await it.pilot.click("#pick-1")
+        await click(it.app, "#pick-1")
         await until(lambda: not it.is_open and it.texts == ["Why?", "By the guide."])
         await it.idle()
         assert it.variants()[1].status is Status.STOPPED

@@ -30,7 +30,7 @@ from qwenchat.tui.prompt_library import PromptLibrary
 from tests.fakes.ggufs import write_model
 from tests.fakes.stores import filled, full_session
 from tests.tui.dialogs import NAMES, THEMES, DialogApp, StillProgram, program_in
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 Make = Callable[[StillProgram], Screen[Any]]
 Ready = Callable[[DialogApp], object]
@@ -182,7 +182,7 @@ def test_picture(snap_compare: Callable[..., bool], program: StillProgram, pictu
         await until(lambda: ready(app))
         if name == "licence":
             await pilot.press(*"72b:q2_k", "enter")
-            await until(lambda: isinstance(app.screen, ConfirmScreen) and "https://" in app.words)
+            await until(lambda: is_open(app, ConfirmScreen) and "https://" in app.words)
         for field in app.screen.query(Input):
             field.cursor_blink = False
         await pilot.pause()

@@ -43,7 +43,7 @@ from qwenchat.tui.dialogs.tools import ToolsScreen
 from qwenchat.tui.dialogs.trash import TrashScreen
 from tests.fakes.stores import filled, full_session
 from tests.tui.dialogs import NAMES, THEMES, DialogApp, StillProgram, program_in
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 from tests.tui.test_dialog_pictures import UnderWay
 
 Make = Callable[[StillProgram], Screen[Any]]
@@ -181,7 +181,7 @@ async def test_buttons_are_visible_without_scrolling(
     use_language(language)
     app = DialogApp(ALL[name](program), language=language)
     async with app.run_test(size=size) as pilot:
-        await until(lambda: isinstance(app.screen, Dialog))
+        await until(lambda: is_open(app, Dialog))
         await pilot.pause()
         await until(lambda: outside_lists(app) or name in WITHOUT_BUTTONS)
         await until(lambda: all(is_whole(app, button) for button in outside_lists(app)))

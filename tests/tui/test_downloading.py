@@ -16,7 +16,7 @@ from tests.fakes.ggufs import write_model
 from tests.fakes.pulling import NAME, REPO
 from tests.fakes.standin_hub import StandIn, Trouble
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import click, is_open, until
 
 MODEL = "7b:q4_k_m"
 
@@ -78,26 +78,26 @@ async def test_downloads_open_as_a_list(standin: StandIn) -> None:
         it.chat.context.downloads.start(MODEL)
         it.write("/downloads")
         await it.pilot.press("enter")
-        await until(lambda: isinstance(it.app.screen, DownloadsScreen) and it.app.screen.query(DownloadRow))
+        await until(lambda: is_open(it.app, DownloadsScreen) and it.app.screen.query(DownloadRow))
         await until(lambda: "50%" in header(it))
-        await it.pilot.click("#turn")
+        await click(it.app, "#turn")
         await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [DownloadState.PAUSED])
         await until(lambda: "↓" not in header(it))
         standin.go_on.set()
         turn = it.app.screen.query_one("#turn", Button)
         await until(lambda: str(turn.label) == "Resume" and not turn.has_class("-active"))
-        await it.pilot.click("#turn")
+        await click(it.app, "#turn")
         await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [DownloadState.DONE])
 
 
 async def test_a_question_that_waits_for_a_model_is_sent_when_one_is_downloaded(standin: StandIn) -> None:
     async with chatting("Answer.", start=Start()) as it:
-        await until(lambda: isinstance(it.app.screen, WelcomeScreen))
+        await until(lambda: is_open(it.app, WelcomeScreen))
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
         it.write("Question")
         await it.pilot.press("enter")
-        await until(lambda: isinstance(it.app.screen, WelcomeScreen))
+        await until(lambda: is_open(it.app, WelcomeScreen))
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat and it.chat.context.open.view.waiting.holds)
         it.chat.context.downloads.start(MODEL)

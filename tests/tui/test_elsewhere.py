@@ -27,10 +27,9 @@ from qwenchat.tui.dialogs.engines import EngineScreen
 from qwenchat.tui.dialogs.menu import MenuScreen
 from qwenchat.tui.dialogs.model import ModelScreen
 from qwenchat.tui.palette import _thing_lines
-from qwenchat.tui.screens.chat import ChatScreen
 from tests.fakes.scripted import ALL_OF_LOCAL, ScriptedEngine
 from tests.tui.chatting import Chatting, chatting, kept_session
-from tests.tui.screens import until, words_in_dialog, words_on
+from tests.tui.screens import click, is_open, until, words_in_dialog, words_on
 
 HOST = "10.0.0.5:8080"
 FAR = "@lab/Qwen/Qwen2-72B-Instruct"
@@ -49,7 +48,7 @@ def far(**fields: Any) -> Any:
 
 
 def asks(it: Chatting) -> bool:
-    return isinstance(it.app.screen, ConsentScreen) and "Send" in words_in_dialog(it.app) and it.app.focused is not None
+    return is_open(it.app, ConsentScreen) and "Send" in words_in_dialog(it.app) and it.app.focused is not None
 
 
 async def begin(it: Chatting, text: str) -> None:
@@ -60,8 +59,8 @@ async def begin(it: Chatting, text: str) -> None:
 
 
 async def send(it: Chatting) -> None:
-    await it.pilot.click("#send")
-    await until(lambda: isinstance(it.app.screen, ChatScreen))
+    await click(it.app, "#send")
+    await until(lambda: it.app.screen is it.chat)
     await it.idle()
 
 
@@ -166,8 +165,8 @@ async def test_a_message_that_is_not_sent_returns_to_the_prompt_with_its_files(k
 async def test_another_model_can_answer_instead() -> None:
     async with far() as it:
         await begin(it, "Is this secret?")
-        await it.pilot.click("#model")
-        await until(lambda: isinstance(it.app.screen, ModelScreen) and "guide" in words_in_dialog(it.app))
+        await click(it.app, "#model")
+        await until(lambda: is_open(it.app, ModelScreen) and "guide" in words_in_dialog(it.app))
         it.engine.file = "0" * 32
         it.app.screen.dismiss(HERE)
         await until(lambda: len(it.engine.requests) == 1)
@@ -178,8 +177,8 @@ async def test_another_model_can_answer_instead() -> None:
 async def test_a_closed_list_of_models_asks_again() -> None:
     async with far() as it:
         await begin(it, "Is this secret?")
-        await it.pilot.click("#model")
-        await until(lambda: isinstance(it.app.screen, ModelScreen))
+        await click(it.app, "#model")
+        await until(lambda: is_open(it.app, ModelScreen))
         await it.pilot.press("escape")
         await until(lambda: asks(it))
         assert not it.engine.requests
@@ -226,7 +225,7 @@ async def test_what_else_sends_a_chat_asks_too() -> None:
             doing()
             await until(lambda: asks(it))
             await it.pilot.press("escape")
-            await until(lambda: isinstance(it.app.screen, ChatScreen))
+            await until(lambda: it.app.screen is it.chat)
         await it.chat.message_actions._drafts.edit(it.messages[0])
         it.write("Why else?")
         await it.pilot.press("enter")
@@ -243,8 +242,8 @@ async def test_a_comparison_with_a_model_elsewhere_asks_once_and_shows_both() ->
         it.engine.file = f"http://{HOST}/v1#m"
         it.chat.comparing.compare_with(FAR)
         await until(lambda: asks(it))
-        await it.pilot.click("#send")
-        await until(lambda: isinstance(it.app.screen, CompareScreen))
+        await click(it.app, "#send")
+        await until(lambda: is_open(it.app, CompareScreen))
         await until(lambda: len(it.engine.requests) == 2)
         await until(lambda: f"2 · Qwen/Qwen2-72B-Instruct @ {HOST}" in words_in_dialog(it.app))
         assert "1 · guide" in words_in_dialog(it.app)
@@ -339,7 +338,7 @@ async def test_what_a_server_can_not_continue_is_not_offered() -> None:
         await until(lambda: "answer again" in words_on(it.app).splitlines()[-1])
         assert "continue" not in words_on(it.app)
         await it.pilot.press("shift+f10")
-        await until(lambda: isinstance(it.app.screen, MenuScreen))
+        await until(lambda: is_open(it.app, MenuScreen))
         assert "Continue" not in words_on(it.app)
         await it.pilot.press("escape")
         await it.pilot.press("c")
@@ -429,7 +428,7 @@ async def test_a_broken_answer_is_continued_or_asked_for_again(continues: bool) 
         await until(lambda: "The connection broke off." in it.notice)
         await until(lambda: ("Continue the answer" if continues else "Ask again") in words_on(it.app))
         assert it.messages[-1].text == "Half "
-        await it.pilot.click("#notice-offers Button")
+        await click(it.app, "#notice-offers Button")
         await until(lambda: len(it.engine.requests) == 2)
         await it.idle()
         assert it.messages[-1].text == ("Half whole." if continues else "whole.")
@@ -441,5 +440,5 @@ async def test_the_key_of_an_engine_can_be_set_where_it_was_refused() -> None:
         await until(lambda: "Set its key" in words_on(it.app))
         buttons = [each for each in it.chat.notice.query(Button) if str(each.label) == "Set its key"]
         buttons[0].press()
-        await until(lambda: isinstance(it.app.screen, EngineScreen) and "Engine box" in words_in_dialog(it.app))
+        await until(lambda: is_open(it.app, EngineScreen) and "Engine box" in words_in_dialog(it.app))
         await until(lambda: it.app.focused is not None and it.app.focused.id == "place")

@@ -22,7 +22,7 @@ from qwenchat.tui.dialogs.engines import EngineScreen, EnginesScreen
 from qwenchat.tui.dialogs.model import ModelScreen
 from tests.fakes.scripted import ScriptedEngine
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 BIG = ServedModel(
     id="Qwen/Qwen2-72B-Instruct", n_ctx=32768, n_ctx_max=131072, quantisation="Q4_K_M", size=47_400_000_000
@@ -175,7 +175,7 @@ async def test_a_key_that_would_cross_the_internet_unencrypted_is_asked_about(pr
         app.screen.query_one("#save", Button).press()
         await until(lambda: "unencrypted" in app.words)
         await pilot.press("escape")
-        await until(lambda: isinstance(app.screen, EngineScreen))
+        await until(lambda: is_open(app, EngineScreen))
         assert "far" not in program.settings.engines
         app.screen.query_one("#save", Button).press()
         await until(lambda: "unencrypted" in app.words)
@@ -217,14 +217,14 @@ async def test_an_engine_is_changed_and_removed(program: StillProgram) -> None:
         assert app.screen.query_one("#key", Input).value == "LAB_KEY"
         await fill(pilot, url="http://10.0.0.6:8080", place="")
         app.screen.query_one("#save", Button).press()
-        await until(lambda: "10.0.0.6:8080" in app.words and isinstance(app.screen, EnginesScreen))
+        await until(lambda: "10.0.0.6:8080" in app.words and is_open(app, EnginesScreen))
         assert program.settings.engines["lab"] == EngineSettings(url="http://10.0.0.6:8080")
         await pilot.press("down", "enter")
         await until(lambda: "Engine box" in app.words)
         app.screen.query_one("#remove", Button).press()
         await until(lambda: "Remove the engine box?" in app.words)
         app.screen.query_one("#yes", Button).press()
-        await until(lambda: isinstance(app.screen, EnginesScreen) and "box" not in app.words)
+        await until(lambda: is_open(app, EnginesScreen) and "box" not in app.words)
         await pilot.press("escape")
         await until(lambda: app.closed)
     assert app.result is True
@@ -240,13 +240,13 @@ async def test_engines_are_reached_from_the_list_of_models(
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: "72B" in app.words)
         app.screen.query_one("#engines", Button).press()
-        await until(lambda: isinstance(app.screen, EnginesScreen))
+        await until(lambda: is_open(app, EnginesScreen))
         await pilot.press("down", "enter")
         await until(lambda: "Engine box" in app.words)
         app.screen.query_one("#remove", Button).press()
         await until(lambda: "Remove the engine box?" in app.words)
         app.screen.query_one("#yes", Button).press()
-        await until(lambda: isinstance(app.screen, EnginesScreen))
+        await until(lambda: is_open(app, EnginesScreen))
         await pilot.press("escape")
-        await until(lambda: isinstance(app.screen, ModelScreen) and "box (" not in app.words)
+        await until(lambda: is_open(app, ModelScreen) and "box (" not in app.words)
     assert changed == ["now"]

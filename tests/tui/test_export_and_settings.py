@@ -18,7 +18,7 @@ from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
 from qwenchat.tui.dialogs.small import ConfirmScreen
 from tests.fakes.stores import filled
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
-from tests.tui.screens import until
+from tests.tui.screens import click, is_open, until
 
 WIDE = (100, 60)
 
@@ -83,13 +83,13 @@ async def test_a_file_that_is_there_is_asked_about(program: StillProgram, tmp_pa
         place(app).value = str(there)
         place(app).focus()
         await pilot.press("enter")
-        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await until(lambda: is_open(app, ConfirmScreen))
         await pilot.press("escape")
-        await until(lambda: isinstance(app.screen, ExportScreen) and "already exists" in complaint(app))
+        await until(lambda: is_open(app, ExportScreen) and "already exists" in complaint(app))
         assert there.read_text() == "mine"
         await pilot.press("enter")
-        await until(lambda: isinstance(app.screen, ConfirmScreen))
-        await pilot.click("#yes")
+        await until(lambda: is_open(app, ConfirmScreen))
+        await click(app, "#yes")
         await until(lambda: app.closed)
         assert "标题" in there.read_text("utf-8")
 

@@ -14,7 +14,7 @@ from qwenchat.tui.dialogs.small import TextScreen
 from qwenchat.tui.dialogs.statistics import StatisticsScreen
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.dialogs import DialogApp
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 
 def items(it: Chatting) -> dict[str, str]:
@@ -23,7 +23,7 @@ def items(it: Chatting) -> dict[str, str]:
 
 
 async def opened(it: Chatting, kind: type[ModalScreen[str | None]] = MenuScreen) -> None:
-    await until(lambda: isinstance(it.app.screen, kind) and it.app.screen.is_active)
+    await until(lambda: is_open(it.app, kind) and it.app.screen.is_active)
     await it.pilot.pause()
 
 
@@ -96,7 +96,7 @@ async def test_parts_of_the_header_and_the_gauge_can_be_clicked() -> None:
         assert "rename" in items(it)
         await it.pilot.press("escape")
         await it.pilot.click(it.chat.gauge, offset=(5, 0))
-        await until(lambda: isinstance(it.app.screen, StatisticsScreen))
+        await until(lambda: is_open(it.app, StatisticsScreen))
 
 
 @pytest.mark.parametrize("size", [(20, 5), (80, 24), (400, 100)])

@@ -16,7 +16,7 @@ from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.widgets.prose import Prose
 from tests.fakes.ggufs import write_model
 from tests.tui.chatting import Chatting, chatting, kept_session
-from tests.tui.screens import until, words_on
+from tests.tui.screens import is_open, until, words_on
 
 NAME = "Qwen2.5 Coder 0.5B Instruct · f32"
 
@@ -44,7 +44,7 @@ async def test_a_file_is_shown_by_the_name_in_its_header_and_never_by_its_path(
         await it.do("copy_chat")
         assert f"**{NAME}**" in copied[0]
         await it.do("session_settings")
-        await until(lambda: isinstance(it.app.screen, SessionScreen) and isinstance(it.app.focused, Input))
+        await until(lambda: is_open(it.app, SessionScreen) and isinstance(it.app.focused, Input))
         assert it.app.screen.query_one("#model", Input).value == NAME
         await it.pilot.press("enter")
         await until(lambda: it.app.screen is it.chat)
@@ -125,11 +125,11 @@ async def test_a_chat_with_its_own_system_prompt_says_so_and_opens_it(home: Path
         assert "guide  system prompt" in words_on(it.app) and "…" in words_on(it.app)
         at = str(it.chat.header.render()).index("system prompt")
         await it.pilot.click(it.chat.header, offset=(at + 2, 0))
-        await until(lambda: isinstance(it.app.screen, SessionScreen) and in_system_prompt(it))
+        await until(lambda: is_open(it.app, SessionScreen) and in_system_prompt(it))
         await it.pilot.press("escape")
         it.write("/system")
         await it.pilot.press("enter")
-        await until(lambda: isinstance(it.app.screen, SessionScreen) and in_system_prompt(it))
+        await until(lambda: is_open(it.app, SessionScreen) and in_system_prompt(it))
 
 
 @pytest.mark.parametrize("start", [Start(model="guide", theme="nowhere"), Start(model="guide")])

@@ -12,6 +12,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import actions, fixed_keys, key_names, places
 from qwenchat.tui.dialogs import open as screens
+from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
 from qwenchat.tui.dialogs.small import HelpScreen
 from qwenchat.tui.palette import ActionProvider, ChatPalette, ThingProvider
@@ -19,7 +20,7 @@ from qwenchat.tui.prompt_library import PromptLibrary
 from tests.fakes.ggufs import write_model
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.dialogs import DialogApp
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 
 async def hits(it: Chatting, typed: str) -> dict[str, Hit]:
@@ -47,7 +48,7 @@ async def test_the_palette_speaks_chinese_where_nothing_is_found() -> None:
     use_language("zh_CN")
     async with chatting() as it:
         await it.pilot.press("ctrl+p")
-        await until(lambda: isinstance(it.app.screen, ChatPalette))
+        await until(lambda: is_open(it.app, ChatPalette))
         palette = it.app.screen
         assert not re.search("[A-Za-z]", palette.query_one(Input).placeholder)
         await it.pilot.press(*"qqzz")
@@ -66,7 +67,7 @@ async def test_the_palette_leads_to_a_setting() -> None:
     async with chatting() as it:
         found = await hits(it, "reduced_motion")
         next(hit for title, hit in found.items() if title.startswith("Settings: ")).command()
-        await until(lambda: isinstance(it.app.screen, SettingsScreen) and isinstance(it.app.focused, Input | Select))
+        await until(lambda: is_open(it.app, SettingsScreen) and isinstance(it.app.focused, Input | Select))
         assert it.app.focused
         row = next(node for node in it.app.focused.ancestors if isinstance(node, SettingRow))
         assert row.key == "reduced_motion"
@@ -81,7 +82,7 @@ async def test_the_palette_finds_models_and_prompts(home: Path) -> None:
         assert any(title.startswith("Model: ") for title in await hits(it, "some-model"))
         hit = (await hits(it, "pirate"))["System prompt: Pirate"]
         hit.command()
-        await until(lambda: "Pirate" in str(it.app.screen) or type(it.app.screen).__name__ == "SessionScreen")
+        await until(lambda: is_open(it.app, SessionScreen))
 
 
 @pytest.mark.parametrize(

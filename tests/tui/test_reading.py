@@ -18,7 +18,7 @@ from qwenchat.tui.dialogs.collections import CollectionsScreen
 from qwenchat.tui.dialogs.documents import DocumentsScreen
 from qwenchat.tui.widgets.document_panel import DocumentPanel
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 BOOK = Attachment("book.pdf", "application/pdf", b"One\fTwo owls.\fThree", in_parts=True)
 OWLS = Citation(number=1, document="book.pdf", digest=BOOK.digest, start=4, text="Two owls.", page=2)
@@ -159,7 +159,7 @@ async def test_collections_are_made_used_and_removed(tmp_path: Path) -> None:
         await opened(it)
         assert lines(it) == []
         it.app.screen.query_one("#collections", Button).press()
-        await until(lambda: isinstance(it.app.screen, CollectionsScreen))
+        await until(lambda: is_open(it.app, CollectionsScreen))
         await it.pilot.press("enter")
         await until(lambda: it.app.screen.query("Input"))
         await it.pilot.press(*str(tmp_path / "notes"), "enter")
@@ -179,10 +179,10 @@ async def test_collections_are_made_used_and_removed(tmp_path: Path) -> None:
         assert it.chat.session.level == 2
         await until(lambda: it.chat.header.render().plain.endswith("docs"))
         await it.do("collections")
-        await until(lambda: isinstance(it.app.screen, CollectionsScreen) and lines(it))
+        await until(lambda: is_open(it.app, CollectionsScreen) and lines(it))
         await it.pilot.press("delete")
         await until(lambda: it.app.screen.query("#yes"))
         it.app.screen.query_one("#yes", Button).press()
-        await until(lambda: isinstance(it.app.screen, CollectionsScreen) and not lines(it))
+        await until(lambda: is_open(it.app, CollectionsScreen) and not lines(it))
         assert (tmp_path / "notes" / "owls.md").exists()
         await it.pilot.press("escape")

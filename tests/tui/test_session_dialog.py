@@ -16,7 +16,7 @@ from qwenchat.tui.prompt_library import PromptLibrary
 from tests.fakes.ggufs import write_model
 from tests.fakes.stores import full_session
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 WIDE = (100, 60)
 
@@ -115,7 +115,7 @@ async def test_system_prompts_are_kept_chosen_and_deleted(program: StillProgram)
         await until(lambda: area.text == "Be brief.")
         area.redo()
         app.screen.query_one("#save", Button).press()
-        await until(lambda: isinstance(app.screen, TextScreen))
+        await until(lambda: is_open(app, TextScreen))
         await pilot.press(*"Corsair", "enter")
         await until(lambda: listed.option_count == 2)
         assert [(each.name, each.text) for each in prompts.all()] == [
@@ -125,7 +125,7 @@ async def test_system_prompts_are_kept_chosen_and_deleted(program: StillProgram)
         listed.focus()
         await pilot.press("home")
         app.screen.query_one("#delete", Button).press()
-        await until(lambda: isinstance(app.screen, ConfirmScreen) and "Corsair" in app.words)
+        await until(lambda: is_open(app, ConfirmScreen) and "Corsair" in app.words)
         await pilot.press("tab", "enter")
         await until(lambda: [each.name for each in prompts.all()] == ["Pirate"])
         await until(lambda: listed.option_count == 1)

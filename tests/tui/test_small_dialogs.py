@@ -6,7 +6,7 @@ from textual.widgets import Input
 from qwenchat.tui.dialogs.small import ConfirmScreen, HelpScreen, TextScreen
 from qwenchat.tui.dialogs.theme import ThemeScreen
 from tests.tui.dialogs import THEMES, DialogApp
-from tests.tui.screens import until
+from tests.tui.screens import click, until
 
 HOSTILE = "[bold]\x1b]52;c;x\x07[/nothing] 标题"
 
@@ -25,7 +25,7 @@ async def test_confirming_with_the_mouse(at: str) -> None:
     app = DialogApp(ConfirmScreen("Delete it?"))
     async with app.run_test() as pilot:
         await pilot.pause()
-        await pilot.click(at)
+        await click(app, at)
         await until(lambda: app.result is (at == "#yes"))
 
 

@@ -13,7 +13,7 @@ from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.tools import ToolsScreen
 from tests.fakes.scripted import ALL_OF_LOCAL
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 SERVER = Path(__file__).parents[1] / "fakes" / "mcp_server.py"
 
@@ -26,7 +26,7 @@ def _home(home: Path) -> None:
 async def opened(it: Chatting) -> ToolsScreen:
     it.write("/tools")
     await it.pilot.press("enter")
-    await until(lambda: isinstance(it.app.screen, ToolsScreen) and it.app.screen.query_one(OptionList).option_count)
+    await until(lambda: is_open(it.app, ToolsScreen) and it.app.screen.query_one(OptionList).option_count)
     screen = it.app.screen
     assert isinstance(screen, ToolsScreen)
     return screen

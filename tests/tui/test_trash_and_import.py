@@ -13,7 +13,7 @@ from qwenchat.tui.dialogs.small import ConfirmScreen
 from qwenchat.tui.dialogs.trash import TrashScreen
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
-from tests.tui.screens import until
+from tests.tui.screens import click, is_open, until
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ async def test_the_trash_lists_restores_and_deletes_for_good(program: StillProgr
         await pilot.press("enter")
         await until(lambda: program.store.session(third).trashed is None and "Third" not in app.words)
         await pilot.press("down", "delete")
-        await until(lambda: isinstance(app.screen, ConfirmScreen) and "Delete “First” permanently?" in app.words)
+        await until(lambda: is_open(app, ConfirmScreen) and "Delete “First” permanently?" in app.words)
         await pilot.press("enter")  # no
-        await until(lambda: isinstance(app.screen, TrashScreen))
+        await until(lambda: is_open(app, TrashScreen))
         assert program.store.listing.count(trashed=True) == 2
         await pilot.press("delete")
-        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await until(lambda: is_open(app, ConfirmScreen))
         await pilot.press("tab", "enter")
         await until(lambda: [each.session.id for each in program.store.listing.newest(trashed=True)] == [second])
         await until(lambda: "First" not in app.words)
@@ -73,14 +73,14 @@ async def test_the_trash_lists_restores_and_deletes_for_good(program: StillProgr
 async def test_the_trash_is_emptied_once_the_user_agrees(program: StillProgram) -> None:
     trashed(program, "One", "Two")
     app = DialogApp(TrashScreen(program))
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 24)):
         await until(lambda: "Two" in app.words)
-        await pilot.click("#empty-trash")
+        await click(app, "#empty-trash")
         await until(lambda: "Delete 2 chats permanently?" in app.words)
-        await pilot.click("#yes")
+        await click(app, "#yes")
         await until(lambda: "The trash is empty." in app.words)
         assert program.store.listing.count(trashed=True) == 0
-        await pilot.click("#close")
+        await click(app, "#close")
         await until(lambda: app.closed)
         assert app.result is False
 
@@ -143,7 +143,7 @@ async def test_what_is_refused_is_named_and_the_rest_comes(program: StillProgram
     async with app.run_test(size=(100, 30)) as pilot:
         await pilot.pause()
         app.screen.query_one(Input).value = f"{bad} {tmp_path}/lost.json {good} {good}"
-        await pilot.click("#import")
+        await click(app, "#import")
         await until(lambda: "Imported 1 chat (1 already here, 0 empty, 2 skipped)" in report(app))
         assert "✗ bad.json: It contains no chats" in report(app) and "✗ lost.json: It can't be read" in report(app)
         await pilot.press("escape")
@@ -166,7 +166,7 @@ async def test_imported_chats_are_in_the_list(tmp_path: Path) -> None:
     async with chatting() as it:
         it.write("/import")
         await it.pilot.press("enter")
-        await until(lambda: isinstance(it.app.screen, ImportScreen) and it.app.focused)
+        await until(lambda: is_open(it.app, ImportScreen) and it.app.focused)
         it.app.screen.query_one(Input).value = str(file)
         await it.pilot.press("enter")
         await until(lambda: any(each.title == "Does it rain?" for each in it.chat.sidebar._sessions.values()))

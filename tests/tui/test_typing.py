@@ -14,8 +14,9 @@ from qwenchat.chat.message import Message, Status
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Where, actions
+from qwenchat.tui.dialogs.small import TextScreen
 from tests.tui.chatting import Chatting, chatting, kept_session
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 from tests.tui.terminal import CTRL_Q, qwenchat_in_terminal
 
 
@@ -126,6 +127,31 @@ async def test_what_is_typed_right_after_the_key_of_a_search_stands_in_it(
         for pressed in (key, *"pump"):
             it.app.post_message(events.Key(pressed, pressed if len(pressed) == 1 else None))
         await until(lambda: any(each.value == "pump" for each in it.chat.query(field).results(Input)))
+        assert not it.chat.prompt.text
+
+
+@pytest.mark.parametrize("key", ["f1", "ctrl+o", "ctrl+p"])
+async def test_what_is_typed_right_after_the_key_of_a_dialog_stands_in_its_filter(key: str) -> None:
+    async with chatting(size=(100, 30)) as it:
+        for pressed in (key, *"pump"):
+            it.app.post_message(events.Key(pressed, pressed if len(pressed) == 1 else None))
+        await until(lambda: any(field.value == "pump" for field in it.app.screen.query(Input)))
+        assert it.app.screen is not it.chat and not it.chat.prompt.text
+
+
+async def test_a_key_that_comes_while_work_opens_a_dialog_is_for_the_dialog() -> None:
+    async with chatting() as it:
+        asked: list[str | None] = []
+
+        async def ask() -> None:
+            for letter in "ab":
+                it.app.post_message(events.Key(letter, letter))
+            asked.append(await it.chat.context.result_of(TextScreen("A title")))
+
+        it.chat.context.run(ask())
+        await until(lambda: is_open(it.app, TextScreen))
+        await it.pilot.press("enter")
+        await until(lambda: asked == ["ab"])
         assert not it.chat.prompt.text
 
 

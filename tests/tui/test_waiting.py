@@ -10,7 +10,7 @@ from qwenchat.runtime import session_access
 from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.model import WelcomeScreen
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 LONG = "slow " * 400
 
@@ -100,12 +100,12 @@ async def test_a_question_without_a_model_stays_in_view_and_is_sent_once_one_is_
 ) -> None:
     monkeypatch.setattr(session_access, "opening_model", lambda _program: "")
     async with chatting("Answer.", start=Start()) as it:
-        await until(lambda: isinstance(it.app.screen, WelcomeScreen))
+        await until(lambda: is_open(it.app, WelcomeScreen))
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
         it.write("Question")
         await it.pilot.press("enter")
-        await until(lambda: isinstance(it.app.screen, WelcomeScreen))
+        await until(lambda: is_open(it.app, WelcomeScreen))
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat and it.texts == ["Question"])
         await until(lambda: shows(it, "… waiting for a model") and "as soon as you choose a model" in it.notice)

@@ -127,16 +127,13 @@ class ChatContext:
         return dialogs.models(self.program, current, self.downloads, self.use_engines)
 
     def ask(self, dialog: ModalScreen[Result], take: Callable[[Result | None], object] | None = None) -> None:
-        """Open a dialog and pass its result on."""
+        """Open a dialog and pass its result on; keys that come from now on are for the dialog."""
 
         def closed(result: Result | None) -> None:
             if take:
                 take(result)
 
-        async def opened() -> None:
-            await self._screen.app.push_screen(dialog, closed)
-
-        self.run(opened(), "ask")
+        _mounting = self._screen.app.push_screen(dialog, closed)
 
     async def result_of(self, dialog: ModalScreen[Result]) -> Result | None:
         """Open a dialog in work of `run` and return its result."""

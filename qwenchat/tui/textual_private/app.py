@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import TextIO
+from typing import Any, TextIO
 
 from textual.app import App
 from textual.driver import Driver
@@ -86,6 +86,15 @@ def buffered(stream: TextIO) -> TextIO:
         return stream
     file = BufferedWriter(FileIO(stream.fileno(), "w", closefd=False))
     return TextIOWrapper(file, stream.encoding, stream.errors, newline="\n")
+
+
+async def until_screen_is_ready(app: App[Any]) -> None:
+    """Wait until the screen on top is composed and something in it has the focus: a key that came sooner would be lost.
+
+    Textual waits so, too, but for a screen that work has opened only behind the next key.
+    """
+    while app.screen_stack and not app.screen_stack[-1].is_mounted:
+        await app.screen_stack[-1]._mounted_event.wait()
 
 
 def write_window_title(app: App[None], title: str) -> None:
