@@ -24,7 +24,8 @@ from qwenchat.tui import setting_words, themes
 from qwenchat.tui.actions import Where, actions, key_of
 from qwenchat.tui.prompt_library import PromptLibrary
 from qwenchat.tui.screens.chat import ChatScreen
-from qwenchat.tui.textual_private.widgets import EndsItsWork, TranslatedPalette
+from qwenchat.tui.textual_private.palette import TranslatedPalette
+from qwenchat.tui.textual_private.widgets import EndsItsWork
 
 _CHAT_SCORE = 2.5
 """The score of a chat whose title has what is typed: before what has it only in its explanation."""

@@ -5,7 +5,6 @@ What a search of all chats found is shown in the same way once its chat is opene
 
 from collections.abc import Sequence
 
-from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -97,5 +96,6 @@ class FindController:
     def _made_line(self) -> Input:
         if self._line is None:
             self._line = LineField(placeholder=_("Find in this chat"), id="find", compact=True)
-            _mounting = self._screen.query_one("#chat", Vertical).mount(self._line, before=self._notice)
+            below = self._notice if self._notice.is_attached else self._context.prompt
+            _mounting = self._screen.mount(self._line, before=below)
         return self._line

@@ -114,8 +114,8 @@ class ChatScreen(QuickScreen[None], EndsItsWork):
         self.header = ChatHeader(id="header")
         look = Look(timestamps=program.settings.timestamps, call_since=lambda: self.context.chats.call_since)
         self.transcript = Transcript(look, id="transcript")
-        self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
+        self.notice = Notice(above=self.prompt, id="notice")
         self.gauge = Gauge(id="gauge")
         self.empty = Static(empty_words(""), id="empty", markup=False)
         self.footer = KeyFooter(id="footer")
@@ -229,7 +229,6 @@ class ChatScreen(QuickScreen[None], EndsItsWork):
                     yield self.header
                     yield self.transcript
                     yield self.empty
-                    yield self.notice
                     yield self.prompt
                     yield self.gauge
             yield self.footer

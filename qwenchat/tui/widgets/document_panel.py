@@ -1,5 +1,7 @@
 """The page beside the answer: a title, the text of a document, and a line in which words to be found are typed."""
 
+from typing import ClassVar
+
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -15,7 +17,47 @@ from qwenchat.tui.widgets.fields import LineField
 
 
 class DocumentPanel(Vertical):
-    """Shows one document at a time."""
+    """Shows one document at a time, beside the chat; where there is no room for both, in its place."""
+
+    SCOPED_CSS: ClassVar[bool] = False
+    DEFAULT_CSS: ClassVar[str] = """
+    #page {
+        display: none;
+        width: 1fr;
+        border-left: solid $panel;
+    }
+    ChatScreen.page #page {
+        display: block;
+    }
+    ChatScreen.page.narrow #chat {
+        display: none;
+    }
+    ChatScreen.page.narrow #page {
+        border-left: none;
+    }
+    ChatScreen.page.sidebar.narrow #page {
+        display: none;
+    }
+    #document-title {
+        height: 1;
+        padding: 0 2;
+        background: $surface;
+        color: $text-primary;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
+    }
+    #document {
+        height: 1fr;
+    }
+    #document-find {
+        display: none;
+        margin: 0 2;
+        background: $panel;
+    }
+    #page.finding #document-find {
+        display: block;
+    }
+    """  # here, and not in the program's style sheet, which the first frame waits for
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)

@@ -216,6 +216,8 @@ class Prompt(Vertical):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.chips = Chips(id="chips")
+        self.suggestions = Suggestions(id="suggestions")
+        """The list above the chips; mounted when there are first some, so that the first frame need not wait for it."""
         self.attached: list[Attached] = []
         """Changed in place: a file that is still being read finds its chat by it."""
         self._folded: list[str] = []
@@ -232,8 +234,7 @@ class Prompt(Vertical):
         """Whether the user chose the first suggestion before it was shown."""
 
     def compose(self) -> ComposeResult:
-        """Lay out suggestions, chips, text."""
-        yield Suggestions(id="suggestions")
+        """Lay out chips and text."""
         yield self.chips
         yield PromptArea()
 
@@ -352,11 +353,6 @@ class Prompt(Vertical):
             self.post_message(self.Submitted(self.text.strip("\n"), tuple(self.attachments)))
 
     @property
-    def suggestions(self) -> Suggestions:
-        """The list above the text."""
-        return self.query_one(Suggestions)
-
-    @property
     def begun_path(self) -> BegunPath | None:
         """The path that is typed; None where its suggestions were closed."""
         begun = self.area.begun_path
@@ -370,6 +366,8 @@ class Prompt(Vertical):
     def suggest(self, completions: Sequence[Completion], words: str = "") -> None:
         """Show what the text may become, else words about it; nothing hides the list."""
         if completions or words or self.suggestions.has_class("shown"):
+            if not self.suggestions.is_attached:
+                _mounting = self.mount(self.suggestions, before=self.chips)
             self.suggestions.show(completions, words)
         self.area.is_suggesting = bool(completions)
         self._listed_for = None
