@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -216,8 +217,6 @@ class Prompt(Vertical):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.chips = Chips(id="chips")
-        self.suggestions = Suggestions(id="suggestions")
-        """The list above the chips; mounted when there are first some, so that the first frame need not wait for it."""
         self.attached: list[Attached] = []
         """Changed in place: a file that is still being read finds its chat by it."""
         self._folded: list[str] = []
@@ -352,6 +351,13 @@ class Prompt(Vertical):
             self.is_taken = False
             self.post_message(self.Submitted(self.text.strip("\n"), tuple(self.attachments)))
 
+    @cached_property
+    def suggestions(self) -> Suggestions:
+        """The list above the chips, made when it is first needed: the first frame is drawn without it."""
+        made = Suggestions(id="suggestions")
+        _mounting = self.mount(made, before=self.chips)
+        return made
+
     @property
     def begun_path(self) -> BegunPath | None:
         """The path that is typed; None where its suggestions were closed."""
@@ -366,8 +372,6 @@ class Prompt(Vertical):
     def suggest(self, completions: Sequence[Completion], words: str = "") -> None:
         """Show what the text may become, else words about it; nothing hides the list."""
         if completions or words or self.suggestions.has_class("shown"):
-            if not self.suggestions.is_attached:
-                _mounting = self.mount(self.suggestions, before=self.chips)
             self.suggestions.show(completions, words)
         self.area.is_suggesting = bool(completions)
         self._listed_for = None
