@@ -123,6 +123,11 @@ class BackgroundDownloads:
         """Return the download of a model reference, None if there is none."""
         return next((download for download in self.all() if download.reference == reference), None)
 
+    def latest(self, download: Download) -> Download:
+        """Return a download as it is now: changes in two threads may reach a screen in the wrong order."""
+        with self._lock:
+            return self._tasks[download.reference].download
+
     def listen(self, listener: DownloadListener) -> Callable[[], None]:
         """Call `listener` at every change from now on; call the function that is returned to stop that."""
         self._listeners.append(listener)

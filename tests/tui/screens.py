@@ -139,8 +139,8 @@ async def click(program: App[Any], target: str) -> None:
             return False
 
     await until(is_seen)
-    for event in (events.MouseDown, events.MouseUp):
-        program.post_message(event(None, *place(), 0, 0, 1, False, False, False))
+    for event in (events.MouseDown, events.MouseUp):  # at once: a layout that comes between would move it
+        await program.on_event(event(None, *place(), 0, 0, 1, False, False, False))
 
 
 def words_on(program: App[Any], part: Region | None = None) -> str:

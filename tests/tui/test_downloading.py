@@ -10,7 +10,7 @@ from textual.widgets import Button
 from qwenchat.chat.message import Status
 from qwenchat.runtime.downloads import Download, DownloadState
 from qwenchat.tui.app import Start
-from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
+from qwenchat.tui.dialogs.downloads import DownloadList, DownloadRow, DownloadsScreen
 from qwenchat.tui.dialogs.model import WelcomeScreen
 from tests.fakes.ggufs import write_model
 from tests.fakes.pulling import NAME, REPO
@@ -88,6 +88,28 @@ async def test_downloads_open_as_a_list(standin: StandIn) -> None:
         await until(lambda: str(turn.label) == "Resume" and not turn.has_class("-active"))
         await click(it.app, "#turn")
         await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [DownloadState.DONE])
+
+
+async def test_news_that_comes_late_makes_no_download_run_again(standin: StandIn) -> None:
+    stall_half(standin)
+    async with chatting() as it:
+        downloads = it.chat.context.downloads
+        downloads.start(MODEL)
+        it.write("/downloads")
+        await it.pilot.press("enter")
+        await until(lambda: is_open(it.app, DownloadsScreen) and it.app.screen.query(DownloadRow))
+        running = downloads.get(MODEL)
+        assert running and running.state is DownloadState.RUNNING
+        listed = it.app.screen.query_one(DownloadList)
+        downloads.pause(MODEL)
+        listed.post_message(DownloadList.Changed(running))
+        await it.pilot.pause()
+        assert str(it.app.screen.query_one("#turn", Button).label) == "Resume"
+        downloads.cancel(MODEL)
+        await until(lambda: not it.app.screen.query(DownloadRow))
+        listed.post_message(DownloadList.Changed(running))
+        await it.pilot.pause()
+        assert not it.app.screen.query(DownloadRow)
 
 
 async def test_a_question_that_waits_for_a_model_is_sent_when_one_is_downloaded(standin: StandIn) -> None:

@@ -81,7 +81,7 @@ class DownloadList(Vertical, EndsItsWork):
 
     @on(Changed)
     async def _show_change(self, event: Changed) -> None:
-        await self._show(event.download)
+        await self._show(self._downloads.latest(event.download))
 
     async def _show(self, download: Download) -> None:
         row = next((row for row in self.query(DownloadRow) if row.download.reference == download.reference), None)
