@@ -124,7 +124,10 @@ class BackgroundDownloads:
         return next((download for download in self.all() if download.reference == reference), None)
 
     def latest(self, download: Download) -> Download:
-        """Return a download as it is now: changes in two threads may reach a screen in the wrong order."""
+        """Return a download as it is now, the same object where nothing has changed.
+
+        Changes in two threads may reach a screen in the wrong order.
+        """
         with self._lock:
             return self._tasks[download.reference].download
 

@@ -12,7 +12,9 @@ from textual.app import App, ComposeResult
 from textual.errors import NoWidget
 from textual.geometry import Region
 from textual.message import Message as Event
+from textual.pilot import Pilot
 from textual.screen import Screen
+from textual.widget import Widget
 
 from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
 from qwenchat.i18n import use_language
@@ -123,13 +125,19 @@ def is_open(program: App[Any], kind: type[Screen[Any]]) -> bool:
     return isinstance(program.screen, kind) and program.screen.is_mounted
 
 
-async def click(program: App[Any], target: str) -> None:
-    """Click the middle of a widget once it is seen, where it is then; a pilot looks, and clicks there later."""
-    widget = program.screen.query_one(target)
+async def click(
+    program: App[Any], target: str | type[Widget] | Widget, offset: tuple[int, int] | None = None, button: int = 1
+) -> None:
+    """Click a widget once it is seen, in its middle or at an offset, where it is at that moment.
+
+    A pilot looks where it is, waits, and clicks there: on something else, if a layout came in between.
+    """
+    widget = target if isinstance(target, Widget) else program.screen.query_one(target)
 
     def place() -> tuple[int, int]:
         region = widget.region
-        return region.x + region.width // 2, region.y + region.height // 2
+        x, y = offset or (region.width // 2, region.height // 2)
+        return region.x + x, region.y + y
 
     def is_seen() -> bool:
         try:
@@ -139,8 +147,9 @@ async def click(program: App[Any], target: str) -> None:
             return False
 
     await until(is_seen)
-    for event in (events.MouseDown, events.MouseUp):  # at once: a layout that comes between would move it
-        await program.on_event(event(None, *place(), 0, 0, 1, False, False, False))
+    for event in (events.MouseDown, events.MouseUp):
+        await program.on_event(event(None, *place(), 0, 0, button, False, False, False))
+    await Pilot(program).pause()
 
 
 def words_on(program: App[Any], part: Region | None = None) -> str:

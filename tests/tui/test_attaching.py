@@ -17,7 +17,7 @@ from qwenchat.tui import path_search
 from qwenchat.tui.attached import Attached
 from qwenchat.tui.widgets.chips import Chips
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import click, until
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ async def test_what_does_not_fit_is_read_in_parts_and_can_not_be_switched(here: 
 async def test_a_right_click_and_a_menu_do_the_same(here: Path) -> None:
     async with chatting() as it:
         await attached(it, here / "notes.txt", here / "docs" / "报告.md")
-        await it.pilot.click("#chips", offset=(4, 0), button=3)
+        await click(it.app, "#chips", offset=(4, 0), button=3)
         await until(lambda: type(it.app.screen).__name__ == "MenuScreen")
         await it.pilot.press("d")
         await until(lambda: [each.name for each in it.chat.prompt.attachments] == ["报告.md"])
@@ -284,7 +284,7 @@ async def test_a_right_click_and_a_menu_do_the_same(here: Path) -> None:
 async def test_a_menu_stays_about_its_chip_when_another_file_comes(here: Path) -> None:
     async with chatting() as it:
         await attached(it, here / "notes.txt")
-        await it.pilot.click("#chips", offset=(4, 0), button=3)
+        await click(it.app, "#chips", offset=(4, 0), button=3)
         await until(lambda: type(it.app.screen).__name__ == "MenuScreen")
         it.chat.prompt.attach([here / "docs" / "报告.md"])
         await until(lambda: len(it.chat.prompt.attachments) == 2)

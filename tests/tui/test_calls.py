@@ -5,7 +5,7 @@ from textual.pilot import Pilot
 from qwenchat.chat.message import Message, Part, Reasoning, Status, Text, ToolCall, ToolResult
 from qwenchat.chat.tools import REFUSED
 from qwenchat.tui.transcript.calls import as_shown
-from tests.tui.screens import TranscriptApp, answer, question, until
+from tests.tui.screens import TranscriptApp, answer, click, question, until
 
 SUM = ToolCall("c1", "calculator", '{"expression": "37*41"}')
 CLOCK = ToolCall("c2", "date_time", '{"zone": "Asia/Tokyo", "format": "long"}')
@@ -50,7 +50,7 @@ async def test_a_click_unfolds_calls_and_selects_no_message() -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
         y = next(y for y, row in enumerate(app.rows) if "calculator" in row)
-        await pilot.click(app.transcript, offset=(8, y))
+        await click(app, app.transcript, offset=(8, y))
         assert "│ 1517" in await shown(app, pilot)
         assert app.transcript.selected is None
 
@@ -153,6 +153,6 @@ async def test_code_is_numbered_across_the_texts_between_calls() -> None:
             for at in range(y, 0, -1)
             if any("code" in (s.style.meta if s.style else {}) for s in app.transcript.render_line(at))
         )
-        await pilot.click(app.transcript, offset=(6, top))
+        await click(app, app.transcript, offset=(6, top))
         await until(lambda: app.heard(type(app.transcript).CodeActivated))
         assert app.heard(type(app.transcript).CodeActivated)[0].index == 1

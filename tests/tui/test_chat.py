@@ -1,7 +1,6 @@
 """Questions, answers and their variants on the whole screen, over a scripted engine."""
 
 import pytest
-from rich.cells import cell_len
 from textual.widgets import Button
 
 from qwenchat.chat.message import Message, Status
@@ -114,25 +113,18 @@ async def test_deleting_the_question_that_is_edited_ends_that() -> None:
 async def test_a_selected_message_is_regenerated_quoted_and_deleted_by_mouse() -> None:
     async with chatting("First.", "Second.", size=(140, 30)) as it:
         await it.ask("Q")
-
-        async def click(words: str) -> None:
-            view = it.transcript
-            rows = [view.render_line(y).text for y in range(view.size.height)]
-            y = next(y for y, row in enumerate(rows) if words in row)
-            await it.pilot.click(view, offset=(cell_len(rows[y].partition(words)[0]), y))
-
-        await click("First.")
-        await click("answer again")
+        await it.click_on("First.")
+        await it.click_on("answer again")
         await until(lambda: it.texts == ["Q", "Second."])
         await it.idle()
-        await click("Second.")
-        await click("quote")
+        await it.click_on("Second.")
+        await it.click_on("quote")
         await until(lambda: "> Second." in it.chat.prompt.text)
-        await click("…")
+        await it.click_on("…")
         await until(lambda: type(it.app.screen).__name__ == "ChatPalette")
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
-        await click("delete")
+        await it.click_on("delete")
         await until(lambda: it.texts == ["Q", "First."])
 
 

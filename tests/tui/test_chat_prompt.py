@@ -14,7 +14,7 @@ from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
 from tests.tui.chatting import Chatting, chatting, kept_session
-from tests.tui.screens import until
+from tests.tui.screens import click, until
 
 
 async def test_a_draft_waits_while_a_question_is_edited() -> None:
@@ -208,7 +208,7 @@ async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> N
         chips = it.chat.query_one("#chips")
         await until(lambda: chips.region.height and "token" in str(chips.render()))
         cross = cell_len(str(chips.render()).partition("✕")[0]) + 1
-        await it.pilot.click(chips, offset=(cross, 0))
+        await click(it.app, chips, offset=(cross, 0))
         await until(lambda: not it.chat.prompt.attachments)
         it.chat.prompt.area.post_message(events.Paste(f"'{file}' "))
         await until(lambda: it.chat.prompt.attachments)

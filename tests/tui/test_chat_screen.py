@@ -15,7 +15,7 @@ from qwenchat.tui.dialogs.theme import ThemeScreen
 from qwenchat.tui.palette import ActionProvider, action_lines
 from qwenchat.tui.transcript.document_view import DocumentView
 from tests.tui.chatting import chatting, kept_session
-from tests.tui.screens import is_open, until
+from tests.tui.screens import click, is_open, until
 
 
 async def test_a_bug_is_told_and_takes_no_words_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ async def test_help_and_palette_are_opened_by_mouse(width: int, words: str, scre
         row = footer.render_line(0).text
         assert cell_len(row) == footer.content_size.width
         at = cell_len(row.partition(words)[0]) + footer.styles.padding.left
-        await it.pilot.click(footer, offset=(at, 0))
+        await click(it.app, footer, offset=(at, 0))
         await until(lambda: type(it.app.screen).__name__ == screen)
 
 

@@ -138,8 +138,8 @@ async def test_a_click_looks_and_a_double_click_takes(program: StillProgram, dow
     app = DialogApp(WelcomeScreen(program, downloads))
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app) == "7b:q4_k_m")
-        await pilot.click(OptionList, offset=(4, 0))
-        await pilot.click(OptionList, offset=(4, 4))
+        await click(app, OptionList, offset=(4, 0))
+        await click(app, OptionList, offset=(4, 4))
         await until(lambda: reference_of(app) == "1.5b:q4_k_m")
         assert not downloads.all()
         await pilot.double_click(OptionList, offset=(4, 5))

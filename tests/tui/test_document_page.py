@@ -14,7 +14,7 @@ from qwenchat.tui.app import Start
 from qwenchat.tui.transcript.document_view import DocumentView, sections
 from qwenchat.tui.widgets.document_panel import DocumentPanel
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import click, until
 
 THEN = 1_768_000_000_000
 PAGES = [f"Page {number} of the book.\n" + "Nothing of note.\n" * 40 for number in range(1, 31)]
@@ -110,7 +110,7 @@ async def test_a_click_on_a_mark_opens_its_source() -> None:
         await until(lambda: "[2, 3]" in " ".join(shown.render_line(y).text for y in range(shown.size.height)))
         y = next(y for y in range(shown.size.height) if "[2, 3]" in shown.render_line(y).text)
         x = shown.render_line(y).text.index("2, 3]")
-        await it.pilot.click(shown, offset=(x, y))
+        await click(it.app, shown, offset=(x, y))
         await until(lambda: panel(it) and "[2] book.pdf · page 30" in title(it))
         assert "▌" in rows(it)[-1] + rows(it)[-2]
 

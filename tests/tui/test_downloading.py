@@ -1,5 +1,6 @@
 """Downloads as the chat tells of them, from a hub on loopback."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,14 @@ async def test_downloads_open_as_a_list(standin: StandIn) -> None:
         await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [DownloadState.DONE])
 
 
+async def late(listed: DownloadList, download: Download) -> None:
+    """Report a change, and wait until it has been handled."""
+    listed.post_message(DownloadList.Changed(download))
+    handled = asyncio.Event()
+    listed.call_later(handled.set)
+    await handled.wait()
+
+
 async def test_news_that_comes_late_makes_no_download_run_again(standin: StandIn) -> None:
     stall_half(standin)
     async with chatting() as it:
@@ -102,13 +111,11 @@ async def test_news_that_comes_late_makes_no_download_run_again(standin: StandIn
         assert running and running.state is DownloadState.RUNNING
         listed = it.app.screen.query_one(DownloadList)
         downloads.pause(MODEL)
-        listed.post_message(DownloadList.Changed(running))
-        await it.pilot.pause()
+        await late(listed, running)
         assert str(it.app.screen.query_one("#turn", Button).label) == "Resume"
         downloads.cancel(MODEL)
         await until(lambda: not it.app.screen.query(DownloadRow))
-        listed.post_message(DownloadList.Changed(running))
-        await it.pilot.pause()
+        await late(listed, running)
         assert not it.app.screen.query(DownloadRow)
 
 

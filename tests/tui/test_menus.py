@@ -14,7 +14,7 @@ from qwenchat.tui.dialogs.small import TextScreen
 from qwenchat.tui.dialogs.statistics import StatisticsScreen
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.dialogs import DialogApp
-from tests.tui.screens import is_open, until
+from tests.tui.screens import click, is_open, until
 
 
 def items(it: Chatting) -> dict[str, str]:
@@ -30,7 +30,7 @@ async def opened(it: Chatting, kind: type[ModalScreen[str | None]] = MenuScreen)
 async def test_a_right_click_on_a_message_offers_what_fits_it_with_the_keys() -> None:
     async with chatting("Plain words.", "```py\nx\n```") as it:
         await it.ask("One")
-        await it.pilot.click(it.transcript, offset=(4, 0), button=3)
+        await click(it.app, it.transcript, offset=(4, 0), button=3)
         await opened(it)
         assert it.transcript.selected and it.transcript.selected.text == "One"
         assert items(it)["edit"].split() == ["Edit", "and", "resend", "e"]
@@ -38,7 +38,7 @@ async def test_a_right_click_on_a_message_offers_what_fits_it_with_the_keys() ->
         await it.pilot.press("escape")
         await it.ask("Two")
         it.transcript.select(it.messages[-1].id)
-        await it.pilot.click(it.transcript, offset=(4, it.transcript.column.start(3)), button=3)
+        await click(it.app, it.transcript, offset=(4, it.transcript.column.start(3)), button=3)
         await opened(it)
         assert {"carry_on", "copy_code"} <= items(it).keys()
         await it.pilot.press("q")  # its key works here too
@@ -55,7 +55,7 @@ async def test_a_right_click_in_the_list_is_about_that_chat_and_does_not_open_it
         here, listed = it.chat.session.id, it.chat.sidebar.list
         await until(lambda: other in it.chat.sidebar._sessions)
         line = next(y for y in range(listed.size.height) if "Animals" in listed.render_line(y).text)
-        await it.pilot.click(listed, offset=(5, line), button=3)
+        await click(it.app, listed, offset=(5, line), button=3)
         await opened(it)
         assert items(it)["rename"].split() == ["Rename", "chat", "t"]
         assert it.chat.session.id == here
@@ -85,17 +85,17 @@ async def test_parts_of_the_header_and_the_gauge_can_be_clicked() -> None:
         await it.ask("A question")
         header = it.chat.header
         words = header.render().plain
-        await it.pilot.click(header, offset=(2 + words.index("A question"), 0))
+        await click(it.app, header, offset=(2 + words.index("A question"), 0))
         await opened(it, TextScreen)
         await it.pilot.press("escape")
-        await it.pilot.click(header, offset=(2 + words.index("✦"), 0))
+        await click(it.app, header, offset=(2 + words.index("✦"), 0))
         await opened(it, ModelScreen)
         await it.pilot.press("escape")
-        await it.pilot.click(header, offset=(3, 0), button=3)
+        await click(it.app, header, offset=(3, 0), button=3)
         await opened(it)
         assert "rename" in items(it)
         await it.pilot.press("escape")
-        await it.pilot.click(it.chat.gauge, offset=(5, 0))
+        await click(it.app, it.chat.gauge, offset=(5, 0))
         await until(lambda: is_open(it.app, StatisticsScreen))
 
 

@@ -16,7 +16,7 @@ from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.widgets.prose import Prose
 from tests.fakes.ggufs import write_model
 from tests.tui.chatting import Chatting, chatting, kept_session
-from tests.tui.screens import is_open, until, words_on
+from tests.tui.screens import click, is_open, until, words_on
 
 NAME = "Qwen2.5 Coder 0.5B Instruct · f32"
 
@@ -124,7 +124,7 @@ async def test_a_chat_with_its_own_system_prompt_says_so_and_opens_it(home: Path
         await until(lambda: "A long title" in words_on(it.app))
         assert "guide  system prompt" in words_on(it.app) and "…" in words_on(it.app)
         at = str(it.chat.header.render()).index("system prompt")
-        await it.pilot.click(it.chat.header, offset=(at + 2, 0))
+        await click(it.app, it.chat.header, offset=(at + 2, 0))
         await until(lambda: is_open(it.app, SessionScreen) and in_system_prompt(it))
         await it.pilot.press("escape")
         it.write("/system")

@@ -10,7 +10,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
 from qwenchat.tui.textual_private.terminal_input import PasteFinder
 from tests.tui.chatting import chatting
-from tests.tui.screens import until
+from tests.tui.screens import click, until
 from tests.tui.terminal import CTRL_Q, ENTER, PASTE, PASTED, qwenchat_in_terminal
 
 LONG = "\n".join(f"line {number}" for number in range(300))
@@ -103,7 +103,7 @@ async def test_a_folded_paste_opens_is_counted_and_outlives_the_program() -> Non
         it.write("")
         it.app.post_message(events.Paste(LONG))
         await until(lambda: it.chat.query_one("#chips").region.height)
-        await it.pilot.click("#chips", offset=(4, 0))
+        await click(it.app, "#chips", offset=(4, 0))
         await until(lambda: it.chat.prompt.area.text == LONG)
         it.write("")
         it.app.post_message(events.Paste(LONG))

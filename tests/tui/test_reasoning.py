@@ -4,7 +4,7 @@ from textual.pilot import Pilot
 
 from qwenchat.chat.message import Message, Reasoning, Status, Text
 from tests.tui.chatting import chatting
-from tests.tui.screens import TranscriptApp, answer, question, until
+from tests.tui.screens import TranscriptApp, answer, click, question, until
 
 THOUGHT = "First the sky.\nThen 蓝色 light."
 
@@ -51,7 +51,7 @@ async def test_a_click_unfolds_it_and_selects_nothing() -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
         y = next(y for y, row in enumerate(app.rows) if "Reasoning" in row)
-        await pilot.click(app.transcript, offset=(6, y))
+        await click(app, app.transcript, offset=(6, y))
         assert "First the sky." in await shown(app, pilot)
         assert app.transcript.selected is None
 

@@ -5,7 +5,7 @@ from rich.style import Style
 
 from qwenchat.chat.message import Citation, Message, Part, Status, Text
 from qwenchat.tui.transcript.transcript import Transcript
-from tests.tui.screens import TranscriptApp, answer, question, until
+from tests.tui.screens import TranscriptApp, answer, click, question, until
 
 OWLS = "The barn owl\x1b[31m hunts by ear.\n\nIt is [bold]silent[/]."
 NIGHT = Citation(number=1, document="owls.pdf", digest="d1", start=40, text=OWLS, page=12, heading="Night")
@@ -39,7 +39,7 @@ async def test_marks_of_sources_are_links_and_other_numbers_are_text() -> None:
         assert style_at(app, "[1] and").underline and style_at(app, "【2】").underline
         assert not style_at(app, "[3]").underline and not style_at(app, "a[1]").underline
         assert style_at(app, "2, 3]").underline and not style_at(app, "3].").underline
-        await pilot.click(app.transcript, offset=place(app, "【2】"))
+        await click(app, app.transcript, offset=place(app, "【2】"))
         await until(lambda: app.heard(Transcript.ActionChosen))
         assert app.heard(Transcript.ActionChosen)[0].action == "show_source(2)"
         assert app.transcript.selected and app.transcript.selected.id == "m1"
@@ -51,7 +51,7 @@ async def test_the_line_below_names_the_sources_and_unfolds_into_the_passages() 
         await pilot.pause()
         line = "▸ Sources: 1 owls.pdf p. 12 · 2 day.md"
         assert any(row.strip() == line for row in app.rows)
-        await pilot.click(app.transcript, offset=(3, place(app, line)[1]))
+        await click(app, app.transcript, offset=(3, place(app, line)[1]))
         await pilot.pause()
         rows = [row.strip() for row in app.rows if row.strip()]
         at = rows.index("▾ Sources")

@@ -20,7 +20,7 @@ from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.selecting import selection_row
 from qwenchat.tui.transcript.transcript import Transcript
-from tests.tui.screens import TranscriptApp, answer, question, talk, until
+from tests.tui.screens import TranscriptApp, answer, click, question, talk, until
 
 SIZE = (60, 20)
 
@@ -143,7 +143,7 @@ async def test_messages_are_selected_by_keys_and_mouse() -> None:
         assert app.transcript.selected == app.transcript.messages[28]
         assert any(row.startswith("▌ ❯ You") for row in app.rows)
         y = next(y for y, row in enumerate(app.rows) if "Answer 29" in row)
-        await pilot.click(Transcript, offset=(5, y))
+        await click(app, Transcript, offset=(5, y))
         await until(lambda: app.transcript.selected == app.transcript.messages[29])
         app.transcript.select(None)
         await until(lambda: app.heard(Transcript.Selected)[-1].message is None)
@@ -170,7 +170,7 @@ async def test_variants_are_marked_and_chosen() -> None:
         await until(lambda: len(app.heard(Transcript.VariantChosen)) == 2)
         assert [event.step for event in app.heard(Transcript.VariantChosen)] == [1, -1]
         row = next(y for y, row in enumerate(app.rows) if "‹ 2/3 ›" in row)
-        await pilot.click(Transcript, offset=(app.rows[row].index("›"), row))
+        await click(app, Transcript, offset=(app.rows[row].index("›"), row))
         await until(lambda: len(app.heard(Transcript.VariantChosen)) == 3)
         app.transcript.load(talk(2), {"m1": VariantPlace(3, 3)})
         await pilot.press("right", "left")
@@ -180,7 +180,7 @@ async def test_variants_are_marked_and_chosen() -> None:
 
 async def click_on(app: TranscriptApp, pilot: Pilot[None], words: str) -> None:
     y = next(y for y, row in enumerate(app.rows) if words in row)
-    await pilot.click(Transcript, offset=(cell_len(app.rows[y].partition(words)[0]), y))
+    await click(app, Transcript, offset=(cell_len(app.rows[y].partition(words)[0]), y))
 
 
 async def test_what_can_be_done_with_the_selected_message_is_clicked_at_its_heading() -> None:
@@ -227,11 +227,11 @@ async def test_links_and_code_are_named_by_a_click_and_not_opened() -> None:
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
         y = next(y for y, row in enumerate(app.rows) if "see it" in row)
-        await pilot.click(Transcript, offset=(app.rows[y].index("it"), y))
+        await click(app, Transcript, offset=(app.rows[y].index("it"), y))
         await until(lambda: app.heard(Transcript.LinkActivated))
         assert app.heard(Transcript.LinkActivated)[0].target == "https://e.org/x"
         y = next(y for y, row in enumerate(app.rows) if " py " in row)
-        await pilot.click(Transcript, offset=(app.rows[y].index("copy"), y))
+        await click(app, Transcript, offset=(app.rows[y].index("copy"), y))
         await until(lambda: app.heard(Transcript.CodeActivated))
         event = app.heard(Transcript.CodeActivated)[0]
         assert app.transcript.code_blocks(event.message.id)[event.index].text == "pass\n"
@@ -438,7 +438,7 @@ async def test_an_empty_transcript_takes_everything() -> None:
     app = TranscriptApp()
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("j", "k", "n", "up", "end", "home", "left", "pageup")
-        await pilot.click(Transcript)
+        await click(app, Transcript)
         app.transcript.finder.find("x")
         app.transcript.add(question(0))
         await pilot.pause()

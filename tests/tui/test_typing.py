@@ -6,32 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.cells import cell_len
 from textual import events
-from textual.widgets import Button, Input
+from textual.widgets import Button, Input, TextArea
 
 from qwenchat.chat.message import Message, Status
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Where, actions
+from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.dialogs.small import TextScreen
-from tests.tui.chatting import Chatting, chatting, kept_session
-from tests.tui.screens import is_open, until
+from tests.tui.chatting import chatting, kept_session
+from tests.tui.screens import click, is_open, until
 from tests.tui.terminal import CTRL_Q, qwenchat_in_terminal
-
-
-async def click_on(it: Chatting, words: str) -> None:
-    """Click on words of the transcript."""
-    view = it.transcript
-    rows = [view.render_line(y).text for y in range(view.size.height)]
-    y = next(y for y, row in enumerate(rows) if words in row)
-    await it.pilot.click(view, offset=(cell_len(rows[y].partition(words)[0]), y))
 
 
 async def test_after_a_click_on_a_message_what_is_typed_is_text() -> None:
     async with chatting("It is blue.") as it:
         await it.ask("Sky?")
-        await click_on(it, "blue")
+        await it.click_on("blue")
         assert it.transcript.selected == it.messages[1]
         await it.pilot.press(*"explain it")
         assert it.chat.prompt.text == "explain it"
@@ -41,7 +33,7 @@ async def test_after_a_click_on_a_message_what_is_typed_is_text() -> None:
 async def test_after_a_question_an_action_is_about_it_and_no_longer_about_what_was_clicked() -> None:
     async with chatting("It is blue.", "Yes.", "Surely.") as it:
         await it.ask("Sky?")
-        await click_on(it, "blue")
+        await it.click_on("blue")
         await it.ask("Sure?")
         await it.pilot.press("ctrl+r")
         await until(lambda: it.texts == ["Sky?", "It is blue.", "Sure?", "Surely."])
@@ -54,13 +46,13 @@ async def test_after_a_click_in_the_list_what_is_typed_is_text() -> None:
     async with chatting() as it:
         view = it.chat.sidebar.list
         await until(lambda: any(option.id == session.id for option in view.options))
-        await it.pilot.click(view, offset=(4, 1))
+        await click(it.app, view, offset=(4, 1))
         await until(lambda: it.chat.session.id == session.id)
         await it.pilot.press(*"px")
         assert it.chat.prompt.text == "px"
         kept = it.app.program.store.session(session.id)
         assert not kept.pinned and kept.trashed is None
-        await it.pilot.click(view, offset=(4, 0))  # a heading
+        await click(it.app, view, offset=(4, 0))  # a heading
         await it.pilot.press("d")
         assert it.chat.prompt.text == "pxd"
 
@@ -137,6 +129,31 @@ async def test_what_is_typed_right_after_the_key_of_a_dialog_stands_in_its_filte
             it.app.post_message(events.Key(pressed, pressed if len(pressed) == 1 else None))
         await until(lambda: any(field.value == "pump" for field in it.app.screen.query(Input)))
         assert it.app.screen is not it.chat and not it.chat.prompt.text
+
+
+async def test_what_is_typed_right_after_a_dialog_opens_stands_in_the_field_where_it_begins() -> None:
+    async with chatting(size=(100, 40)) as it:
+        it.chat.session_actions.open_settings(at_system=True)
+        for letter in "abc":
+            it.app.post_message(events.Key(letter, letter))
+        await until(lambda: is_open(it.app, SessionScreen))
+        await until(lambda: it.app.screen.query_one("#system", TextArea).text == "abc")
+        assert not it.app.screen.query_one("#title", Input).value
+
+
+async def test_a_dialog_gives_its_result_though_what_opened_it_is_gone() -> None:
+    async with chatting() as it:
+        opening, results = TextScreen("First"), list[str | None]()
+
+        def exchange() -> None:
+            _closing = opening.dismiss(None)
+            it.chat.context.ask(TextScreen("Second", "words"), results.append)
+
+        await it.app.push_screen(opening)
+        opening.call_later(exchange)
+        await until(lambda: is_open(it.app, TextScreen) and it.app.screen is not opening)
+        await it.pilot.press("enter")
+        await until(lambda: results == ["words"])
 
 
 async def test_a_key_that_comes_while_work_opens_a_dialog_is_for_the_dialog() -> None:
@@ -283,6 +300,6 @@ async def test_while_it_answers_the_way_to_stop_is_shown_and_then_the_way_to_go_
         await it.idle()
         assert not is_shown()  # a low screen has one line, which is the gauge's
         stopped = it.texts[-1]
-        await click_on(it, "continue")
+        await it.click_on("continue")
         await until(lambda: it.texts and it.texts[-1] == stopped + "and the end.")
         assert it.chat.prompt.area.has_focus

@@ -24,13 +24,6 @@ def shows(it: Chatting, words: str) -> bool:
     return words in " ".join(rows(it))
 
 
-async def click(it: Chatting, words: str) -> None:
-    y, row = next(
-        (y, row) for y, row in enumerate(it.transcript.render_line(n).text for n in range(99)) if words in row
-    )
-    await it.pilot.click(it.transcript, offset=(row.index(words), y))
-
-
 def begins_with(it: Chatting, words: str) -> bool:
     return it.chat.prompt.text.startswith(words)
 
@@ -77,7 +70,7 @@ async def test_a_stopped_queue_offers_to_ask_it(how: str) -> None:
         elif how == "button":
             it.chat.query("#notice Button").first(Button).press()
         else:
-            await click(it, "ask  take back")
+            await it.click_on("ask  take back")
         await until(lambda: it.texts[2:] == ["Second", "Two.", "Third", "Three."])
         await it.idle()
         assert not it.notice and not shows(it, "Not asked")
@@ -129,7 +122,7 @@ async def test_a_question_that_nobody_answered_says_so_and_can_be_answered() -> 
         await it.chat.context.open.reload()
         assert it.messages[-1].id == waiting.id
         await until(lambda: shows(it, "■ Not answered"))
-        await click(it, "answer now")
+        await it.click_on("answer now")
         await until(lambda: it.texts[2:] == ["Second", "Answer."])
         await it.idle()
         assert not shows(it, "Not answered")

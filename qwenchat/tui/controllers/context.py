@@ -25,6 +25,7 @@ from qwenchat.tui.advice import advice
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.session_view import OpenSession
+from qwenchat.tui.textual_private.app import open_over
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
@@ -133,7 +134,7 @@ class ChatContext:
             if take:
                 take(result)
 
-        _mounting = self._screen.app.push_screen(dialog, closed)
+        open_over(self._screen.app, dialog, closed)
 
     async def result_of(self, dialog: ModalScreen[Result]) -> Result | None:
         """Open a dialog in work of `run` and return its result."""

@@ -34,6 +34,8 @@ class DownloadController:
         from qwenchat.runtime.downloads import DownloadState  # noqa: PLC0415 - the screen is drawn without it
 
         self._header.downloading = self._context.downloads.summary()
+        if self._context.downloads.latest(download) is not download:
+            return
         if download.state is DownloadState.DONE:
             words = _("{model} has been downloaded. To use it, press Ctrl+O or type /model {model}.")
             self._context.notify(words.format(model=clean_line(download.reference)))

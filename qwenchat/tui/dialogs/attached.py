@@ -35,7 +35,7 @@ class AttachedScreen(Dialog[None]):
 
     def on_mount(self) -> None:
         """Focus the text, so that keys scroll it."""
-        self.query_one(AreaField).focus()
+        self.set_focus(self.query_one(AreaField))
 
     def _hint(self, length: int) -> str:
         """Return what is to be known about the text."""

@@ -45,7 +45,7 @@ class BranchesScreen(Dialog[str | None]):
             lines = aligned(rows, self.app.size.width)
             listed.add_options(Option(line, id=id) for line, id in zip(lines, ids, strict=True))
             listed.highlighted = ids.index(self._current) if self._current in ids else 0
-            listed.focus()
+            self.set_focus(listed)
 
     def _row(self, branch: Branch) -> tuple[str, str, str]:
         mark = "●" if branch.leaf.id == self._current else " "

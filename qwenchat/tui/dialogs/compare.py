@@ -117,7 +117,7 @@ class CompareScreen(Dialog[Picked | None]):
             pane.show_names(self._names)
         for at in range(len(self._panes)):
             self._show(at)
-        self._panes[0].focus()
+        self.set_focus(self._panes[0])
 
     # What happens while an answer is written
 

@@ -58,7 +58,7 @@ class ConsentScreen(Dialog[Consent | None]):
 
     def on_mount(self) -> None:
         """Focus the harmless answer."""
-        self.query_one("#cancel").focus()
+        self.set_focus(self.query_one("#cancel"))
 
     def escape_words(self) -> str:
         return _("cancel")

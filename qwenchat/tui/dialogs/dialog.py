@@ -127,7 +127,7 @@ class Dialog(ModalScreen[Result], QuickScreen[Result], EndsItsWork):
 
     def answer(self, result: Result | None) -> None:
         """Close with a result."""
-        _closing = self.dismiss(result)  # `ChatContext.ask` and `push_screen_wait` wait for its end
+        _closing = self.dismiss(result)  # who opened it gets the result, and need not wait for the end
 
     @on(events.Click)
     def _close_on_click(self, event: events.Click) -> None:

@@ -83,7 +83,7 @@ class DocumentsScreen(Dialog[DocumentChoice]):
 
     def on_mount(self) -> None:
         """List what there is."""
-        self.query_one(OptionList).focus()
+        self.set_focus(self.query_one(OptionList))
         self._read()
 
     @work(exclusive=True, group="documents")

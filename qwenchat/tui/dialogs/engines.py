@@ -86,7 +86,7 @@ class EngineScreen(Dialog[bool]):
             self.query_one("#name", Input).disabled = True  # references name it
         self._show_place()
         at = "#place" if self._at_key else "#url" if self._engine else "#name"
-        self.query_one(at).focus()
+        self.set_focus(self.query_one(at))
         if self._tests_at_once:
             self._test()
 
@@ -211,7 +211,7 @@ class EnginesScreen(Dialog[bool]):
 
     def on_mount(self) -> None:
         """List the engines."""
-        (self.query_one(OptionList) if self._program.settings.engines else self.query_one("#add")).focus()
+        self.set_focus(self.query_one(OptionList) if self._program.settings.engines else self.query_one("#add"))
 
     @on(events.Resize)
     def _show(self) -> None:

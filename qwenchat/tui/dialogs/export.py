@@ -68,7 +68,7 @@ class ExportScreen(Dialog[None]):
 
     def on_mount(self) -> None:
         """Read the sessions, off the loop."""
-        self.query_one("#format").focus()
+        self.set_focus(self.query_one("#format"))
         self._open()
 
     @work(exclusive=True, group="open")

@@ -98,7 +98,7 @@ class ModelList(VerticalScroll, EndsItsWork):
 
     def on_mount(self) -> None:
         """Look at the machine, off the loop; the engines are asked once its models are shown."""
-        self.query_one(Filter).focus()
+        self.screen.set_focus(self.query_one(Filter))
         self._open()
 
     def download_recommended(self) -> None:
@@ -354,7 +354,7 @@ class ModelList(VerticalScroll, EndsItsWork):
 
     @on(DownloadList.Changed)
     def _follow_download(self, event: DownloadList.Changed) -> None:
-        download = event.download
+        download = self._downloads.latest(event.download)
         if download.state is DownloadState.FAILED:
             self.query_one("#about-model", Complaint).show(download.error or _("The download failed."))
         if download.state is DownloadState.DONE:

@@ -92,7 +92,7 @@ class SessionScreen(Dialog[Session | None]):
         """Begin at the title or the system prompt; the library is read off the loop."""
         area = self.query_one("#system", TextArea)
         area.move_cursor(area.document.end)
-        (area if self._at_system else self.query_one("#title")).focus()
+        self.set_focus(area if self._at_system else self.query_one("#title"))
         self._list_prompts()
         self._suggest_models()
 

@@ -41,7 +41,7 @@ class ConfirmScreen(Dialog[bool]):
 
     def on_mount(self) -> None:
         """Focus the harmless answer, so that Enter chooses it."""
-        self.query_one("#no").focus()
+        self.set_focus(self.query_one("#no"))
 
     def action_close(self) -> None:
         """Answer no."""

@@ -41,7 +41,7 @@ class ThemeScreen(Dialog[str | None]):
         listed.add_options(Option(_labelled(titles[name], themes[name].dark), id=name) for name in names)
         if self._before in names:
             listed.highlighted = names.index(self._before)
-        listed.focus()
+        self.set_focus(listed)
 
     def action_close(self) -> None:
         """Go back to the theme of before."""

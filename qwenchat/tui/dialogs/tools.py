@@ -65,7 +65,7 @@ class ToolsScreen(Dialog[bool]):
 
     def on_mount(self) -> None:
         """List the tools."""
-        self.query_one(OptionList).focus()
+        self.set_focus(self.query_one(OptionList))
         self._show_state()
         self._list()
 

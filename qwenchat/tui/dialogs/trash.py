@@ -69,7 +69,7 @@ class TrashScreen(Dialog[bool]):
 
     def on_mount(self) -> None:
         """List what is there."""
-        self.query_one(OptionList).focus()
+        self.set_focus(self.query_one(OptionList))
         self._read()
 
     def on_resize(self) -> None:

@@ -83,7 +83,7 @@ _LOW = 16
 
 
 class ChatScreen(QuickScreen[None], EndsItsWork):
-    """The screen that stays. Its style sheet is the program's."""
+    """The screen that stays. Its style sheet is the program's; what comes after the first frame brings its own."""
 
     AUTO_FOCUS = "PromptArea"
 

@@ -2,17 +2,20 @@
 
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from textual.app import App
 from textual.driver import Driver
 from textual.drivers._writer_thread import WriterThread
+from textual.screen import Screen
 from textual.worker import WorkerFailed
 
 from qwenchat.tui.textual_private.terminal_input import ReadsAnything, driver_class
+
+Result = TypeVar("Result")
 
 
 class GuardedApp(App[None]):
@@ -88,8 +91,17 @@ def buffered(stream: TextIO) -> TextIO:
     return TextIOWrapper(file, stream.encoding, stream.errors, newline="\n")
 
 
+def open_over(app: App[Any], screen: Screen[Result], take: Callable[[Result | None], None]) -> None:
+    """Put a screen on top at once, and pass its result on.
+
+    The app calls `take`. Textual would let the widget call it whose message is being handled, which may be gone.
+    """
+    with app._context():
+        _mounting = app.push_screen(screen, take)
+
+
 async def until_screen_is_ready(app: App[Any]) -> None:
-    """Wait until the screen on top is composed and something in it has the focus: a key that came sooner would be lost.
+    """Wait until the screen on top is composed and has set its focus: a key that came sooner would be lost.
 
     Textual waits so, too, but for a screen that work has opened only behind the next key.
     """
