@@ -94,12 +94,18 @@ class ThingProvider(_LineProvider):
     """Finds models, themes, settings, saved prompts and chats; offers none before something is typed."""
 
     async def startup(self) -> None:
-        """Read what there is, off the loop."""
+        """Begin to read what there is, off the loop.
+
+        Textual's search waits for this and, ended by the next letter, would end it for good: so it only begins.
+        """
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> list[PaletteLine]:
         screen = self.screen
-        self._lines = await asyncio.to_thread(_thing_lines, screen) if isinstance(screen, ChatScreen) else []
+        return await asyncio.to_thread(_thing_lines, screen) if isinstance(screen, ChatScreen) else []
 
     async def search(self, query: str) -> Hits:
-        for hit in self.found(query, self._lines):
+        for hit in self.found(query, await asyncio.shield(self._reading)):
             yield hit
         if isinstance(self.screen, ChatScreen):
             for line in await asyncio.to_thread(_chat_lines, self.screen, query):

@@ -1,6 +1,7 @@
 """What the command palette finds, and what F1 shows."""
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,16 @@ from textual.widgets import Input, OptionList, Select
 
 from qwenchat.i18n import use_language
 from qwenchat.runtime.program import Program
+from qwenchat.tui import palette as palette_module
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import actions, fixed_keys, key_names, places
 from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
 from qwenchat.tui.dialogs.small import HelpScreen
-from qwenchat.tui.palette import ActionProvider, ChatPalette, ThingProvider
+from qwenchat.tui.palette import ActionProvider, ChatPalette, PaletteLine, ThingProvider
 from qwenchat.tui.prompt_library import PromptLibrary
+from qwenchat.tui.screens.chat import ChatScreen
 from tests.fakes.ggufs import write_model
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.dialogs import DialogApp
@@ -53,6 +56,25 @@ async def test_the_palette_speaks_chinese_where_nothing_is_found() -> None:
         assert not re.search("[A-Za-z]", palette.query_one(Input).placeholder)
         await it.pilot.press(*"qqzz")
         await until(lambda: [str(each.prompt) for each in palette.query_one(OptionList).options] == ["没有找到。"])
+        await it.pilot.press("escape")
+
+
+async def test_what_is_typed_while_the_palette_still_reads_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_read, read = threading.Event(), palette_module._thing_lines
+
+    def late(screen: ChatScreen) -> list[PaletteLine]:
+        assert may_read.wait(60)
+        return read(screen)
+
+    monkeypatch.setattr(palette_module, "_thing_lines", late)
+    async with chatting() as it:
+        await until(lambda: "paper" in it.app.available_themes)
+        await it.pilot.press("ctrl+p")
+        await until(lambda: is_open(it.app, ChatPalette))
+        listed = it.app.screen.query_one(OptionList)
+        await it.pilot.press(*"paper")
+        may_read.set()
+        await until(lambda: any("Theme: Paper" in str(each.prompt) for each in listed.options))
         await it.pilot.press("escape")
 
 
