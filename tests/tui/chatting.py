@@ -8,7 +8,6 @@ from unittest.mock import patch
 
 import textual.app
 import textual.pilot
-from rich.cells import cell_len
 from textual._wait import wait_for_idle
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -21,7 +20,7 @@ from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.transcript.transcript import Transcript
 from tests.fakes.scripted import ScriptedEngine
-from tests.tui.screens import click, until
+from tests.tui.screens import click_words, until
 
 
 @dataclass
@@ -72,9 +71,7 @@ class Chatting:
 
     async def click_on(self, words: str) -> None:
         """Click on words of the transcript."""
-        rows = [self.transcript.render_line(y).text for y in range(self.transcript.size.height)]
-        y = next(y for y, row in enumerate(rows) if words in row)
-        await click(self.app, self.transcript, offset=(cell_len(rows[y].partition(words)[0]), y))
+        await click_words(self.app, self.transcript, words)
 
     async def idle(self) -> None:
         """Wait until nothing streams and the transcript shows the end of it."""

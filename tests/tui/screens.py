@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rich.cells import cell_len
 from textual import events
 from textual._context import visible_screen_stack
 from textual.app import App, ComposeResult
@@ -150,6 +151,13 @@ async def click(
     for event in (events.MouseDown, events.MouseUp):
         await program.on_event(event(None, *place(), 0, 0, button, False, False, False))
     await Pilot(program).pause()
+
+
+async def click_words(program: App[Any], view: Transcript, words: str) -> None:
+    """Click on words of a transcript."""
+    rows = [view.render_line(y).text for y in range(view.size.height)]
+    y = next(y for y, row in enumerate(rows) if words in row)
+    await click(program, view, offset=(cell_len(rows[y].partition(words)[0]), y))
 
 
 def words_on(program: App[Any], part: Region | None = None) -> str:

@@ -15,9 +15,11 @@ from qwenchat.documents.reader import DocumentReader
 from qwenchat.documents.walk import WalkedPath, walk
 from qwenchat.tui import path_search
 from qwenchat.tui.attached import Attached
+from qwenchat.tui.dialogs.attached import AttachedScreen
+from qwenchat.tui.dialogs.menu import MenuScreen
 from qwenchat.tui.widgets.chips import Chips
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import click, until
+from tests.tui.screens import click, is_open, until
 
 
 @pytest.fixture
@@ -240,7 +242,7 @@ async def test_the_chip_says_the_size_and_how_it_is_read_and_keys_change_it(here
         await it.pilot.press("space")
         await until(lambda: "whole" in chips(it))
         await it.pilot.press("enter")
-        await until(lambda: type(it.app.screen).__name__ == "AttachedScreen")
+        await until(lambda: is_open(it.app, AttachedScreen))
         assert it.app.screen.query_one(TextArea).text == "text of notes.txt"
         await it.pilot.press("escape")
         await until(lambda: view.has_focus)
@@ -271,12 +273,12 @@ async def test_a_right_click_and_a_menu_do_the_same(here: Path) -> None:
     async with chatting() as it:
         await attached(it, here / "notes.txt", here / "docs" / "报告.md")
         await click(it.app, "#chips", offset=(4, 0), button=3)
-        await until(lambda: type(it.app.screen).__name__ == "MenuScreen")
+        await until(lambda: is_open(it.app, MenuScreen))
         await it.pilot.press("d")
         await until(lambda: [each.name for each in it.chat.prompt.attachments] == ["报告.md"])
         assert it.chat.prompt.chips.has_focus
         await it.pilot.press("shift+f10")
-        await until(lambda: type(it.app.screen).__name__ == "MenuScreen")
+        await until(lambda: is_open(it.app, MenuScreen))
         await it.pilot.press("space")
         await until(lambda: it.app.screen is it.chat and it.chat.prompt.attachments[0].in_parts)
 
@@ -285,7 +287,7 @@ async def test_a_menu_stays_about_its_chip_when_another_file_comes(here: Path) -
     async with chatting() as it:
         await attached(it, here / "notes.txt")
         await click(it.app, "#chips", offset=(4, 0), button=3)
-        await until(lambda: type(it.app.screen).__name__ == "MenuScreen")
+        await until(lambda: is_open(it.app, MenuScreen))
         it.chat.prompt.attach([here / "docs" / "报告.md"])
         await until(lambda: len(it.chat.prompt.attachments) == 2)
         await it.pilot.press("d")

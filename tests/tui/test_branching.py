@@ -8,7 +8,7 @@ from qwenchat.errors import QwenchatError
 from qwenchat.tui.dialogs.branches import BranchesScreen
 from qwenchat.tui.dialogs.export import ExportScreen
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import click, is_open, until
+from tests.tui.screens import is_open, until
 
 OLD = ["A", "One.", "B", "Two.", "C", "Three."]
 
@@ -158,10 +158,7 @@ async def test_a_click_on_the_number_of_variants_or_on_the_line_lists_the_branch
         await it.do("branch")
         await it.ask("D")
         for words in ("2/2", "on another branch"):
-            view = it.transcript
-            lines = [view.render_line(y).text for y in range(view.size.height)]
-            y = next(y for y, line in enumerate(lines) if words in line)
-            await click(it.app, view, offset=(lines[y].index(words) + 1, y))
+            await it.click_on(words)
             await until(lambda: is_open(it.app, BranchesScreen))
             await it.pilot.press("escape")
             await until(lambda: it.app.screen is it.chat)

@@ -7,8 +7,9 @@ from qwenchat.chat.message import Message, Status
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.errors import CannotLoad, StoreError
 from qwenchat.sessions.store import Store
+from qwenchat.tui.palette import ChatPalette
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 
 SLOW = 0.02
 
@@ -121,7 +122,7 @@ async def test_a_selected_message_is_regenerated_quoted_and_deleted_by_mouse() -
         await it.click_on("quote")
         await until(lambda: "> Second." in it.chat.prompt.text)
         await it.click_on("…")
-        await until(lambda: type(it.app.screen).__name__ == "ChatPalette")
+        await until(lambda: is_open(it.app, ChatPalette))
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
         await it.click_on("delete")

@@ -10,6 +10,7 @@ from textual.widgets import Input
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Where
 from qwenchat.tui.app import Start
+from qwenchat.tui.dialogs.model import WelcomeScreen
 from qwenchat.tui.dialogs.small import TextScreen
 from qwenchat.tui.dialogs.theme import ThemeScreen
 from qwenchat.tui.palette import ActionProvider, action_lines
@@ -190,7 +191,7 @@ async def test_dialogs_open_and_escape_leads_back(action: str, screen: str) -> N
 async def test_without_a_model_there_is_a_welcome_and_the_first_question_is_kept() -> None:
     async with chatting(start=Start()) as it:
         for typed in ("Hello", ""):  # the welcome comes at the start, and again with the first question
-            await until(lambda: type(it.app.screen).__name__ == "WelcomeScreen")
+            await until(lambda: is_open(it.app, WelcomeScreen))
             await it.pilot.press("escape")
             await until(lambda: it.app.screen is it.chat)
             if typed:

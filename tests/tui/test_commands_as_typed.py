@@ -8,9 +8,10 @@ import pytest
 from textual.widgets import TextArea
 
 from qwenchat.runtime.program import Program
+from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.prompt_library import PromptLibrary
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import until
+from tests.tui.screens import is_open, until
 from tests.tui.terminal import CTRL_Q, qwenchat_in_terminal
 
 
@@ -46,7 +47,7 @@ async def test_a_system_prompt_is_shown_before_it_is_one() -> None:
     async with chatting() as it:
         it.write("/system design interview tips")
         await it.pilot.press("enter")
-        await until(lambda: type(it.app.screen).__name__ == "SessionScreen" and it.app.screen.query("#system"))
+        await until(lambda: is_open(it.app, SessionScreen) and it.app.screen.query("#system"))
         assert it.app.screen.query_one("#system", TextArea).text == "design interview tips"
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
@@ -109,7 +110,7 @@ async def test_models_prompts_and_paths_are_completed(tmp_path: Path) -> None:
         it.write("/system T")
         await until(lambda: any("Explain step by step." in line for line in listed(it)))
         await it.pilot.press("enter")
-        await until(lambda: type(it.app.screen).__name__ == "SessionScreen" and it.app.screen.query("#system"))
+        await until(lambda: is_open(it.app, SessionScreen) and it.app.screen.query("#system"))
         assert it.app.screen.query_one("#system", TextArea).text == "Explain step by step."
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)

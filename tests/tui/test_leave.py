@@ -11,7 +11,7 @@ from qwenchat.chat.message import Status, ToolResult
 from qwenchat.chat.tools import REFUSED
 from qwenchat.runtime.program import Program
 from tests.tui.chatting import Chatting, chatting
-from tests.tui.screens import click, until
+from tests.tui.screens import until
 
 SERVER = Path(__file__).parents[1] / "fakes" / "mcp_server.py"
 LIST = 'call:list_files:{"folder":"notes"}'
@@ -92,9 +92,7 @@ async def test_a_click_allows_and_typing_goes_on_meanwhile() -> None:
         await begin(it)
         await it.pilot.press(*"next")
         assert it.chat.prompt.text == "next"
-        view = it.transcript
-        y = next(y for y in range(view.size.height) if "allow once" in view.render_line(y).text)
-        await click(it.app, view, offset=(view.render_line(y).text.index("allow once") + 1, y))
+        await it.click_on("allow once")
         await it.idle()
         assert not results(it)[0].is_error
         assert it.chat.prompt.text == "next"

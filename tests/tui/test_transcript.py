@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.cells import cell_len
 from textual.geometry import Offset
-from textual.pilot import Pilot
 from textual.selection import SELECT_ALL, Selection
 
 from qwenchat.chat.message import Attachment, FinishReason, Status, Text, Timings, Usage
@@ -20,7 +19,7 @@ from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.selecting import selection_row
 from qwenchat.tui.transcript.transcript import Transcript
-from tests.tui.screens import TranscriptApp, answer, click, question, talk, until
+from tests.tui.screens import TranscriptApp, answer, click, click_words, question, talk, until
 
 SIZE = (60, 20)
 
@@ -178,11 +177,6 @@ async def test_variants_are_marked_and_chosen() -> None:
         assert app.heard(Transcript.VariantChosen)[-1].step == -1
 
 
-async def click_on(app: TranscriptApp, pilot: Pilot[None], words: str) -> None:
-    y = next(y for y, row in enumerate(app.rows) if words in row)
-    await click(app, Transcript, offset=(cell_len(app.rows[y].partition(words)[0]), y))
-
-
 async def test_what_can_be_done_with_the_selected_message_is_clicked_at_its_heading() -> None:
     app = TranscriptApp(talk(4))
     async with app.run_test(size=(100, 20)) as pilot:
@@ -196,7 +190,7 @@ async def test_what_can_be_done_with_the_selected_message_is_clicked_at_its_head
         assert sum("quote" in row for row in app.rows) == 1
         assert app.transcript.column.total == heights
         for words in ("answer again", "continue", "branch", "copy", "quote", "delete", "…"):
-            await click_on(app, pilot, words)
+            await click_words(app, app.transcript, words)
         names = ["regenerate", "carry_on", "branch", "copy", "quote", "delete", ""]
         await until(lambda: [event.action for event in app.heard(Transcript.ActionChosen)] == names)
         assert app.transcript.selected == app.transcript.messages[3]

@@ -35,7 +35,7 @@ class DownloadController:
 
         self._header.downloading = self._context.downloads.summary()
         if self._context.downloads.latest(download) is not download:
-            return
+            return  # what came after it is reported, too
         if download.state is DownloadState.DONE:
             words = _("{model} has been downloaded. To use it, press Ctrl+O or type /model {model}.")
             self._context.notify(words.format(model=clean_line(download.reference)))

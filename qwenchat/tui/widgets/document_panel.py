@@ -1,7 +1,5 @@
 """The page beside the answer: a title, the text of a document, and a line in which words to be found are typed."""
 
-from typing import ClassVar
-
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -19,8 +17,8 @@ from qwenchat.tui.widgets.fields import LineField
 class DocumentPanel(Vertical):
     """Shows one document at a time, beside the chat; where there is no room for both, in its place."""
 
-    SCOPED_CSS: ClassVar[bool] = False
-    DEFAULT_CSS: ClassVar[str] = """
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
     #page {
         display: none;
         width: 1fr;

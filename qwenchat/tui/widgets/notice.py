@@ -23,8 +23,8 @@ _PADDING = 2
 class Notice(Vertical):
     """Words, which scroll where they are many, and buttons below them. Hidden while there are no words."""
 
-    SCOPED_CSS: ClassVar[bool] = False
-    DEFAULT_CSS: ClassVar[str] = """
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
     #notice {
         display: none;
         height: auto;
